@@ -1,0 +1,34 @@
+/* The record that crosses from intake to tick: one native sample of a device.
+ *
+ * It is a frame of a pd_ring whose index is the device's own sample count, so
+ * sample n is at index n whatever was lost on the way. Lost samples have a
+ * frame too (PD_NATIVE_LOST, values NaN) as far back as the ring reaches; the
+ * first sample after a loss says in `lost_before` how many there were.
+ */
+#ifndef PD_NATIVE_H
+#define PD_NATIVE_H
+
+#include <stdint.h>
+
+#define PD_MAX_VALUES 64            /* channels and auxiliary values a sample */
+
+enum {
+    PD_NATIVE_LOST = 1,             /* never arrived; values are NaN */
+    PD_NATIVE_RESET = 2,            /* the device (re)started: lock its clock anew */
+};
+
+struct pd_native {
+    int64_t arrival_ns;             /* when its last byte was read from the kernel */
+    int64_t device_ns;              /* the device's own stamp, or PD_NO_TIME */
+    uint32_t flags;
+    uint32_t behind;                /* newer samples that came in the same read */
+    uint32_t lost_before;           /* samples lost just before this one */
+    uint32_t duplicates;            /* copies or strays refused just before it */
+    uint32_t junk_bytes;            /* bytes outside any packet just before it */
+    uint32_t reserved;
+    double value[];                 /* n_values: EEG in µV, then auxiliary ones */
+};
+
+#define PD_NATIVE_WORDS(n_values) (5u + (uint32_t)(n_values))
+
+#endif

@@ -1,0 +1,79 @@
+#define _GNU_SOURCE
+#include "pd_time.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+static int64_t read_clock(clockid_t id)
+{
+    struct timespec ts;
+    clock_gettime(id, &ts);
+    return (int64_t)ts.tv_sec * PD_NS_PER_S + ts.tv_nsec;
+}
+
+int64_t pd_time_now(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+int64_t pd_time_wall_offset(void)
+{
+    /* The tightest of a few brackets: a preemption between two reads would
+     * otherwise end up in every unix time that a client computes. */
+    int64_t best_width = INT64_MAX, best = 0;
+    for (int i = 0; i < 5; i++) {
+        int64_t before = read_clock(CLOCK_MONOTONIC);
+        int64_t wall = read_clock(CLOCK_REALTIME);
+        int64_t after = read_clock(CLOCK_MONOTONIC);
+        if (after - before < best_width) {
+            best_width = after - before;
+            best = wall - (before + (after - before) / 2);
+        }
+    }
+    return best;
+}
+
+int pd_time_sleep_until(int64_t t_ns)
+{
+    struct timespec ts = { .tv_sec = t_ns / PD_NS_PER_S, .tv_nsec = t_ns % PD_NS_PER_S };
+    return -clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
+}
+
+int pd_thread_promote(int priority, int cpu)
+{
+    if (cpu >= 0) {
+        cpu_set_t set;
+        CPU_ZERO(&set);
+        if (cpu >= CPU_SETSIZE) return -EINVAL;
+        CPU_SET(cpu, &set);
+        int rc = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+        if (rc) return -rc;
+    }
+    struct sched_param param = { .sched_priority = priority };
+    return -pthread_setschedparam(pthread_self(), SCHED_FIFO, &param);
+}
+
+void pd_thread_touch_stack(unsigned bytes)
+{
+    if (bytes > 256 * 1024) bytes = 256 * 1024;
+    volatile char pad[bytes ? bytes : 1];
+    for (unsigned i = 0; i < bytes; i += 1024) pad[i] = 0;
+    (void)pad;
+}
+
+void pd_thread_flush_denormals(void)
+{
+#if defined(__x86_64__)
+    _mm_setcsr(_mm_getcsr() | 0x8040);      /* FTZ | DAZ */
+#elif defined(__aarch64__)
+    uint64_t fpcr;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    __asm__ volatile("msr fpcr, %0" : : "r"(fpcr | (1ull << 24)));
+#endif
+}

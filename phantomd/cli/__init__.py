@@ -1,0 +1,1 @@
+"""The commands phantomd and phantomctl."""

@@ -1,0 +1,83 @@
+"""The contract of a device.
+
+A device is opened by its address, says what it is, and from then on its bytes become samples in a
+native ring without Python: ``driver`` is the C side (a parser or a generator, and the intake that
+it fills). Live, a pump thread of the engine feeds the driver, from ``fd`` when there is one, else
+by the driver's own timetable; on a virtual clock the same driver is called directly.
+
+To add one: a file here with a class of this shape, a line in ``registry.py``, a case in
+``tests/unit/test_devices.py``, a row in ``docs/devices.md``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from phantomd.contracts import DeviceSpec
+from phantomd.errors import BadAddress, UnsupportedFault
+
+if TYPE_CHECKING:
+    from phantomd.core.intake import Driver
+
+_KIND = re.compile(r"^[a-z][a-z0-9_-]*$")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """``kind[:where][?key=value&…]``, taken apart."""
+
+    kind: str
+    where: str = ""
+    options: dict[str, str] = {}
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises BadAddress."""
+        head, _, query = text.partition("?")
+        kind, _, where = head.partition(":")
+        if not _KIND.match(kind):
+            raise BadAddress(
+                f"{text!r} is no device address",
+                hint="an address is kind[:where][?key=value&…], for example cyton:/dev/ttyUSB0",
+            )
+        pairs = parse_qsl(query, keep_blank_values=True)
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise BadAddress(f"{text!r} names an option twice", hint="give each option once")
+        return cls(kind, where, dict(pairs))
+
+    def __str__(self) -> str:
+        query = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return self.kind + (f":{self.where}" if self.where else "") + (f"?{query}" if query else "")
+
+
+class Device(Protocol):
+    """An open device. ``open`` and ``close`` may block; they run beside the event loop, never in it."""
+
+    @property
+    def spec(self) -> DeviceSpec: ...
+
+    @property
+    def driver(self) -> Driver: ...
+
+    @property
+    def fd(self) -> int:
+        """Where the bytes come from; -1 when the driver makes its own."""
+
+    def start(self) -> None:
+        """The pump runs: tell the device to stream. Raises DeviceError."""
+
+    def close(self) -> None:
+        """Tell the device to stop and give it back. Never raises; the pump has been stopped."""
+
+    def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
+        """Play a fault (simulator). Raises UnsupportedFault."""
+
+
+def no_faults(spec: DeviceSpec) -> UnsupportedFault:
+    return UnsupportedFault(
+        f"{spec.device_id} is a {spec.kind}: it plays no faults",
+        hint="device.fault is for the simulator; `phantomctl emulate cyton --faults …` for bytes",
+    )

@@ -1,0 +1,180 @@
+"""One tree of errors. Each has a code (WIRE.md), a message, a hint and an exit status.
+
+An error means that somebody must change something, and the hint says what. Expected losses (a
+device that went away, a slow client) are states and events, never errors.
+"""
+
+from __future__ import annotations
+
+
+class PhantomError(Exception):
+    """Base of all. ``code`` is what control answers carry, ``exit_status`` what a command returns."""
+
+    code = "failed"
+    exit_status = 1
+    default_hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = self.default_hint if hint is None else hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class UsageError(PhantomError):
+    """A command line that can't be understood."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class NoDaemon(PhantomError):
+    """Nobody answers on the control socket."""
+
+    code = "no-daemon"
+    exit_status = 3
+    default_hint = "start one with `phantomd`, or name its socket with --control or $PHANTOMD_CONTROL"
+
+
+# -- configuration ---------------------------------------------------------------------------------
+
+
+class ConfigError(PhantomError):
+    """The configuration can't be used; the daemon does not start."""
+
+    code = "bad-config"
+    exit_status = 78
+
+
+class UnknownKey(ConfigError):
+    """A key that no section has."""
+
+    code = "unknown-key"
+
+
+class WrongType(ConfigError):
+    """A known key with a value that it can't have."""
+
+    code = "wrong-type"
+
+
+# -- the host --------------------------------------------------------------------------------------
+
+
+class PortInUse(PhantomError):
+    """A stream port is taken."""
+
+    code = "port-in-use"
+
+
+class StateUnusable(PhantomError):
+    """The state directory can't be read or written."""
+
+    code = "state-unusable"
+
+
+# -- devices ---------------------------------------------------------------------------------------
+
+
+class DeviceError(PhantomError):
+    """Something is wrong with a device, its address, or its permissions."""
+
+    code = "device-failed"
+
+
+class BadAddress(DeviceError):
+    """A device address that no driver can take."""
+
+    code = "bad-address"
+
+
+class DeviceMissing(DeviceError):
+    """There is no such device (now)."""
+
+    code = "device-missing"
+
+
+class DeviceBusy(DeviceError):
+    """Somebody else has the device."""
+
+    code = "device-busy"
+
+
+class DeviceNotAllowed(DeviceError):
+    """The operating system refuses access."""
+
+    code = "device-not-allowed"
+
+
+class DeviceSilent(DeviceError):
+    """The port opens, but what answers is not this kind of device, or nothing does."""
+
+    code = "device-silent"
+
+
+class UnknownDevice(DeviceError):
+    """No open device has this id."""
+
+    code = "unknown-device"
+
+
+class UnsupportedFault(DeviceError):
+    """A fault that this device can't play."""
+
+    code = "unsupported-fault"
+
+
+# -- control and streams ---------------------------------------------------------------------------
+
+
+class ControlError(PhantomError):
+    """A request that is refused. ``closing``: the connection can't go on either."""
+
+    code = "failed"
+    closing = False
+
+
+class BadFrame(ControlError):
+    """Bytes that are no MessagePack-RPC message."""
+
+    code = "bad-frame"
+    closing = True
+
+
+class TooBig(ControlError):
+    """A message over 1 MiB, or deeper than 16 levels."""
+
+    code = "too-big"
+    closing = True
+
+
+class UnknownMethod(ControlError):
+    """No such method."""
+
+    code = "unknown-method"
+
+
+class BadParams(ControlError):
+    """Known method, wrong parameters."""
+
+    code = "bad-params"
+
+
+class NotAllowed(ControlError):
+    """The peer may not do this."""
+
+    code = "not-allowed"
+
+
+class RateLimited(ControlError):
+    """Too many requests."""
+
+    code = "rate-limited"
+
+
+class JournalError(PhantomError):
+    """An intake journal that can't be written or replayed."""
+
+    code = "bad-journal"

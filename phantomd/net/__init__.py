@@ -1,0 +1,1 @@
+"""What clients see: stream servers and the control socket."""

@@ -1,0 +1,97 @@
+"""Builds the Cython extensions over csrc/.
+
+Environment switches (all off by default):
+  PHANTOMD_SANITIZE=address,undefined   compile and link with these sanitizers
+  PHANTOMD_COVERAGE=1                   gcov counters, Cython line tracing
+  PHANTOMD_DEBUG=1                      -O0 -g, bounds checks in Cython, assertions kept
+  PHANTOMD_EXT=ring,clock               build only these extensions
+"""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+# Which C files stand behind which extension. Each extension carries its own
+# copy: they have no state of their own, so nothing is shared but memory layout.
+BASE = ["time", "hist", "ring", "spsc"]
+SOURCES = {
+    "ring": ["ring"],
+    "hist": ["hist"],
+    "timing": ["time"],
+    "clock": ["time", "clock"],
+    "resample": ["resample"],
+    "intake": ["time", "ring", "spsc", "intake", "pump"],
+    "cyton": ["time", "ring", "spsc", "intake", "cyton"],
+    "sim": ["time", "ring", "spsc", "intake", "sim"],
+    "engine": [*BASE, "clock", "resample", "source", "engine"],
+    "journal": [*BASE, "journal"],
+}
+
+
+def flag(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
+def compile_args() -> tuple[list[str], list[str]]:
+    # -ffp-contract=off: bit-identical results on every instruction set.
+    compile_flags = [
+        "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden",
+        "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function",
+        "-Wno-missing-field-initializers", "-Wno-cast-function-type",
+    ]
+    link_flags = ["-lm", "-pthread"]
+    if flag("PHANTOMD_DEBUG"):
+        compile_flags += ["-O0", "-g3", "-UNDEBUG"]
+    else:
+        compile_flags += ["-O3", "-g1", "-ftree-vectorize"]
+    if sanitizers := os.environ.get("PHANTOMD_SANITIZE", ""):
+        compile_flags += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-DPD_SANITIZED"]
+        link_flags += [f"-fsanitize={sanitizers}"]
+    if flag("PHANTOMD_COVERAGE"):
+        compile_flags += ["--coverage"]
+        link_flags += ["--coverage"]
+    return compile_flags, link_flags
+
+
+def extensions() -> list[Extension]:
+    compile_flags, link_flags = compile_args()
+    only = [name for name in os.environ.get("PHANTOMD_EXT", "").split(",") if name]
+    headers = [str(path) for path in sorted(Path("csrc").glob("*.h"))]
+    macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
+    if flag("PHANTOMD_COVERAGE"):
+        macros.append(("CYTHON_TRACE_NOGIL", "1"))
+    return [
+        Extension(
+            f"phantomd.core.{name}",
+            [f"phantomd/core/{name}.pyx", *(f"csrc/pd_{part}.c" for part in parts)],
+            include_dirs=["csrc"],
+            define_macros=macros,
+            extra_compile_args=compile_flags,
+            extra_link_args=link_flags,
+            depends=headers,
+        )
+        for name, parts in SOURCES.items()
+        if (not only or name in only) and Path(f"phantomd/core/{name}.pyx").exists()
+    ]
+
+
+debug = flag("PHANTOMD_DEBUG")
+setup(
+    ext_modules=cythonize(
+        extensions(),
+        nthreads=0,
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": debug,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": debug,
+            "embedsignature": False,
+            "linetrace": flag("PHANTOMD_COVERAGE"),
+            "freethreading_compatible": False,
+        },
+    )
+)
