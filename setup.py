@@ -59,7 +59,7 @@ def extensions() -> list[Extension]:
     compile_flags, link_flags = compile_args()
     only = [name for name in os.environ.get("PHANTOMD_EXT", "").split(",") if name]
     headers = [str(path) for path in sorted(Path("csrc").glob("*.h"))]
-    macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
+    macros: list[tuple[str, str | None]] = []
     if flag("PHANTOMD_COVERAGE"):
         macros.append(("CYTHON_TRACE_NOGIL", "1"))
     return [

@@ -8,8 +8,8 @@
  * modulo its range. Time says the rest: sample n can't arrive before it was
  * taken, so of all n with this counter the newest that had been taken by the
  * packet's arrival is the right one. A packet that would have to come from the
- * future has a damaged counter, or the device began to count anew: it is held
- * back, and believed only when the next packet continues it.
+ * future is a copy, or has a damaged counter: it is refused. When eight of them
+ * in a row continue each other, the device has begun to count anew.
  */
 #ifndef PD_INTAKE_H
 #define PD_INTAKE_H
@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "pd_journal.h"
 #include "pd_native.h"
 #include "pd_ring.h"
 #include "pd_spsc.h"
@@ -33,15 +34,21 @@ struct pd_intake {
     double period_ns;
     uint32_t modulus;               /* of the packet counter; 0: no counter */
     uint32_t n_values;
+    uint32_t slot;                  /* the device's number in the journal */
+    _Atomic(struct pd_spsc *) tap;  /* intake journal, or NULL */
+    struct pd_spsc *tap_begun;      /* the journal that knows our state */
     /* from here on plain state: saved and restored as it is */
     struct pd_intake_state {
         uint64_t next;              /* index after the newest accepted sample */
-        uint64_t segment_first;     /* first index since the last reset */
+        uint64_t origin;            /* first index since the last reset */
+        uint64_t base;              /* what a driver's own index is counted from */
         int64_t newest_ns;          /* arrival of the newest accepted sample */
-        double earliest_ns;         /* lower edge of arrival − index·period */
+        double earliest_ns;         /* lower edge of arrival − (index − origin)·period */
         uint32_t started, expect_reset;
-        uint32_t held, held_counter;    /* a packet from the future, held back */
+        uint32_t last_counter;      /* of the newest accepted packet */
+        uint32_t held_run, held_counter;    /* packets in a row that can't be placed */
         uint32_t duplicates, junk_bytes;    /* since the newest accepted sample */
+        uint32_t reserved;
     } state;
     uint64_t frame[PD_NATIVE_WORDS(PD_MAX_VALUES)];
 };

@@ -1,8 +1,9 @@
-/* Pump: the intake thread of a device that is wholly ours.
+/* Driver and pump: how a device that is wholly ours gets its bytes or instants.
  *
- * It reads bytes from a file descriptor, or calls the driver at the instants
- * that the driver asks for; stamps, and hands on. FIFO 60 where the system
- * allows it. The same driver is called directly on a virtual clock.
+ * A driver turns what arrives into samples of an intake. Live, a pump thread
+ * (FIFO 60 where the system allows it) reads the file descriptor, or sleeps
+ * until the driver's own next arrival; on a virtual clock the same two functions
+ * are called directly. Both keep the intake journal.
  */
 #ifndef PD_PUMP_H
 #define PD_PUMP_H
@@ -14,40 +15,43 @@
 
 #include "pd_intake.h"
 
-#define PD_PUMP_CHUNK 8192          /* bytes a read */
+#define PD_PUMP_CHUNK 65536         /* bytes: one wake-up reads all that is there, so that
+                                       each packet's `behind` is true after a stall, too */
 
 struct pd_driver {
     void *self;
     struct pd_intake *intake;
-    /* fd mode: bytes that were read at arrival_ns. */
+    /* Bytes that were read at arrival_ns; NULL for a driver by the clock. */
     void (*feed)(void *self, const uint8_t *bytes, size_t n, int64_t arrival_ns);
-    /* timer mode: hand over all that has arrived by now_ns, and return the
-     * instant of the next arrival. */
+    /* Hand over all that has arrived by now_ns, and return the instant of the
+     * next arrival; NULL for a driver of bytes. */
     int64_t (*advance)(void *self, int64_t now_ns);
-    /* plain state of the driver, saved with the journal; may be empty */
-    void *state;
+    void *state;                    /* plain state, saved with the journal; may be empty */
     uint32_t state_bytes;
 };
 
-/* Intake journal records, put into `tap` as they happen (see pd_journal.h). */
+/* Intake thread, or the caller on a virtual clock. */
+void pd_driver_feed(struct pd_driver *driver, const uint8_t *bytes, size_t n, int64_t arrival_ns);
+int64_t pd_driver_advance(struct pd_driver *driver, int64_t now_ns);
+
 struct pd_pump {
     struct pd_driver *driver;
-    int fd;                         /* -1: timer mode */
+    int fd;                         /* -1: by the driver's own clock */
     int stop_fd;                    /* eventfd, wakes the thread to stop */
     int notify_fd;                  /* eventfd, told when the thread ends by itself; -1: nobody */
-    int priority, cpu;
+    int priority, cpu;              /* 0: not promoted; -1: any core */
     pthread_t thread;
-    _Atomic int running;
-    _Atomic int promote_error;      /* 0, or the errno that refused FIFO */
-    _Atomic int end_error;          /* 0 while running or stopped; EIO etc. when the device went */
+    _Atomic int promote_error;      /* the errno that refused FIFO, or 0 */
+    _Atomic int end_error;          /* why the thread ended by itself, or 0 */
     _Atomic uint64_t bytes;
-    _Atomic(struct pd_spsc *) tap;
     _Atomic uint64_t rounds;        /* grows at least every 100 ms while it runs */
+    uint8_t chunk[PD_PUMP_CHUNK];
 };
 
 /* 0 or -errno. */
-int pd_pump_start(struct pd_pump *pump);
-/* Returns when the thread has ended. */
+int pd_pump_start(struct pd_pump *pump, struct pd_driver *driver, int fd, int notify_fd,
+                  int priority, int cpu);
+/* Ends the thread, if it hasn't ended by itself, and returns when it has. */
 void pd_pump_stop(struct pd_pump *pump);
 
 #endif
