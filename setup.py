@@ -15,18 +15,17 @@ from setuptools import Extension, setup
 
 # Which C files stand behind which extension. Each extension carries its own
 # copy: they have no state of their own, so nothing is shared but memory layout.
-BASE = ["time", "hist", "ring", "spsc"]
+INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 SOURCES = {
     "ring": ["ring"],
     "hist": ["hist"],
-    "timing": ["time"],
     "clock": ["time", "clock"],
     "resample": ["resample"],
-    "intake": ["time", "ring", "spsc", "intake", "pump"],
-    "cyton": ["time", "ring", "spsc", "intake", "cyton"],
-    "sim": ["time", "ring", "spsc", "intake", "sim"],
-    "engine": [*BASE, "clock", "resample", "source", "engine"],
-    "journal": [*BASE, "journal"],
+    "intake": INTAKE,
+    "cyton": [*INTAKE, "cyton"],
+    "sim": [*INTAKE, "sim"],
+    "journal": ["time", "ring", "spsc", "journal", "intake"],
+    "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],
 }
 
 
