@@ -22,7 +22,8 @@ struct pd_native {
     int64_t device_ns;              /* the device's own stamp, or PD_NO_TIME */
     uint32_t flags;
     uint32_t behind;                /* newer samples that came in the same read */
-    uint32_t lost_before;           /* samples lost just before this one */
+    uint32_t lost_before;           /* samples lost just before this one; of a LOST one: the
+                                       length of the whole loss that it lies in */
     uint32_t duplicates;            /* copies or strays refused just before it */
     uint32_t junk_bytes;            /* bytes outside any packet just before it */
     uint32_t reserved;

@@ -27,7 +27,8 @@ struct pd_resample {
 /* Row `first` of the samples that position p needs is
  *   floor(p) + ahead - taps + 1 .. floor(p) + ahead.
  * rows: taps × stride doubles, oldest first; fraction = p - floor(p), in [0, 1).
- * out: n_channels. */
+ * out: n_channels, apart from rows. A channel's result does not depend on the
+ * other channels, nor on the instruction set. */
 void pd_resample_at(const struct pd_resample *resample, const double *rows, uint32_t stride,
                     uint32_t n_channels, double fraction, double *out);
 

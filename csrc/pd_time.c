@@ -67,13 +67,28 @@ void pd_thread_touch_stack(unsigned bytes)
     (void)pad;
 }
 
-void pd_thread_flush_denormals(void)
+unsigned pd_fp_enter(void)
 {
 #if defined(__x86_64__)
-    _mm_setcsr(_mm_getcsr() | 0x8040);      /* FTZ | DAZ */
+    unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved | 0x8040);             /* FTZ | DAZ */
+    return saved;
 #elif defined(__aarch64__)
-    uint64_t fpcr;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
-    __asm__ volatile("msr fpcr, %0" : : "r"(fpcr | (1ull << 24)));
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved | (1ull << 24)));
+    return (unsigned)saved;
+#else
+    return 0;
 #endif
+}
+
+void pd_fp_leave(unsigned saved)
+{
+#if defined(__x86_64__)
+    _mm_setcsr(saved);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)saved));
+#endif
+    (void)saved;
 }

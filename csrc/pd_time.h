@@ -30,7 +30,8 @@ int pd_thread_promote(int priority, int cpu);
 /* Touches `bytes` of the calling thread's stack, so that no later call faults. */
 void pd_thread_touch_stack(unsigned bytes);
 
-/* Flushes denormals to zero in the calling thread only. */
-void pd_thread_flush_denormals(void);
+/* Denormals count as zero from enter to leave, in the calling thread only. */
+unsigned pd_fp_enter(void);
+void pd_fp_leave(unsigned saved);
 
 #endif

@@ -6,7 +6,10 @@ Times are int64 nanoseconds of the host's CLOCK_MONOTONIC, named ``*_ns``. Units
 from __future__ import annotations
 
 import enum
+import os
 import struct
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -148,6 +151,17 @@ class DeviceInfo(msgspec.Struct, frozen=True):
 
 
 # -- control ---------------------------------------------------------------------------------------
+
+
+def control_paths(environ: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
+    """Where the control socket may be: what $PHANTOMD_CONTROL names, else the user's own daemon's,
+    else the service's. A daemon listens on the first; a client tries them in order."""
+    named = environ.get("PHANTOMD_CONTROL")
+    if named:
+        return (Path(named),)
+    service = Path("/run/phantomd/control.sock")
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    return (Path(runtime) / "phantomd" / "control.sock", service) if runtime else (service,)
 
 
 class StreamStatus(msgspec.Struct, frozen=True):

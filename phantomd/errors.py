@@ -69,6 +69,12 @@ class PortInUse(PhantomError):
     code = "port-in-use"
 
 
+class PortNotAllowed(PhantomError):
+    """The operating system refuses the port or the address to this user."""
+
+    code = "port-not-allowed"
+
+
 class StateUnusable(PhantomError):
     """The state directory can't be read or written."""
 
@@ -172,6 +178,13 @@ class RateLimited(ControlError):
     """Too many requests."""
 
     code = "rate-limited"
+
+
+class TooManyClients(ControlError):
+    """All connections that the port or the socket can have are taken."""
+
+    code = "too-many-clients"
+    closing = True
 
 
 class JournalError(PhantomError):

@@ -1,0 +1,512 @@
+#include "pd_clock.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Times are doubles in ns from origin_ns; residuals are small whatever the age. */
+#define BLOCK_S 0.25
+#define LOCK_S 0.2
+#define LOCK_SPAN_NS 1e8            /* of arrivals: one stale backlog is no lock */
+#define LOCK_SAMPLES 8.0
+#define DEFAULT_PRIOR_PPM 100.0
+#define PRIOR_WANDER 1e-6           /* what a learnt rate may have changed by since */
+#define MAX_SLOPE 0.5               /* keeps the read-out rising whatever comes in */
+
+#define SLEW_NS 1.25e8              /* double time constant: 90 % after 0.49 s */
+#define SLEW_LIMIT 0.05             /* a correction changes the rate by 5 % at most */
+
+#define OUT_OF_LINE_SD 6.0
+#define OUT_OF_LINE_NS 2e5
+#define EARLY_BLOCKS 2              /* one can be a corrupt index; two are evidence */
+#define TREND_BLOCKS 5              /* late blocks before their slope is believed */
+#define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
+#define CONTRADICTION_SD 4.0
+#define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
+#define BENT_EARLY_SD 4.5
+
+#define USUAL_BLOCKS 128.0          /* memory of the usual deviation: 32 s */
+#define USUAL_CLIP_SD 3.0           /* a trend must not become usual */
+#define SPREAD_PRIOR 4.0            /* degrees of freedom that the usual spread counts for */
+#define SPREAD_FLOOR_NS 500.0
+#define CLUMPED 1.5
+
+static double to_x(const struct pd_clock *clock, uint64_t index)
+{
+    return (double)(int64_t)(index - clock->origin_index);
+}
+
+static double line_at(const struct pd_clock *clock, double x)
+{
+    return clock->line_y_ns + clock->slope * (x - clock->line_x) * clock->period_ns;
+}
+
+static double square(double value)
+{
+    return value * value;
+}
+
+/* -- the read-out ------------------------------------------------------------ */
+
+static void refresh_readout(struct pd_clock *clock, double x)
+{
+    clock->read_x = x;
+    clock->read_ns = x * clock->period_ns + line_at(clock, x) + clock->lag_ns;
+    clock->read_period_ns = clock->period_ns * (1.0 + clock->slope + clock->lag_rate);
+}
+
+/* The lag decays as a critically damped spring, so that the rate has no steps
+ * either. Its time is counted in samples: the result must not depend on when
+ * somebody looks. */
+static void advance_readout(struct pd_clock *clock, double x)
+{
+    double dt = (x - clock->read_x) * clock->period_ns;
+    if (clock->lag_ns != 0.0 || clock->lag_rate != 0.0) {
+        double decay = exp(-dt / SLEW_NS);
+        double pull = clock->lag_rate + clock->lag_ns / SLEW_NS;
+        double rate = (clock->lag_rate - pull * dt / SLEW_NS) * decay;
+        double lag = (clock->lag_ns + pull * dt) * decay;
+        if (fabs(rate) > SLEW_LIMIT) {
+            rate = copysign(SLEW_LIMIT, rate);
+            lag = clock->lag_ns + rate * dt;
+        }
+        if (fabs(lag) < 1e-3 && fabs(rate) < 1e-12) lag = rate = 0.0;
+        clock->lag_ns = lag;
+        clock->lag_rate = rate;
+    }
+    refresh_readout(clock, x);
+}
+
+/* The estimate has moved: the read-out stays where it is and lags behind, or
+ * steps when that would take too long. Returns whether it stepped. */
+static int follow_line(struct pd_clock *clock, double old_y_ns, double old_slope, double x)
+{
+    clock->lag_ns += old_y_ns - line_at(clock, x);
+    clock->lag_rate += old_slope - clock->slope;
+    int stepped = fabs(clock->lag_ns) > (double)PD_CLOCK_RELOCK_NS;
+    if (stepped) {
+        clock->lag_ns = clock->lag_rate = 0.0;
+        clock->steps++;
+    }
+    refresh_readout(clock, x);
+    return stepped;
+}
+
+/* -- history ----------------------------------------------------------------- */
+
+static void merge_into(struct pd_clock_point *into, const struct pd_clock_point *point,
+                       double slope_ns)
+{
+    double samples = into->samples + point->samples;
+    if (point->y_ns - into->y_ns < slope_ns * (point->x - into->x)) *into = *point;
+    into->samples = samples;
+}
+
+static void halve_history(struct pd_clock *clock)
+{
+    double slope_ns = clock->slope * clock->period_ns;
+    for (int i = 0; i < PD_CLOCK_BLOCKS / 2; i++) {
+        clock->block[i] = clock->block[2 * i];
+        merge_into(&clock->block[i], &clock->block[2 * i + 1], slope_ns);
+    }
+    clock->block_count = PD_CLOCK_BLOCKS / 2;
+    clock->level++;
+    clock->newest_parts = 1 << clock->level;
+}
+
+static void keep_newest(struct pd_clock *clock, int count)
+{
+    memmove(clock->block, clock->block + clock->block_count - count,
+            (size_t)count * sizeof clock->block[0]);
+    clock->block_count = count;
+}
+
+static void admit(struct pd_clock *clock, const struct pd_clock_point *point)
+{
+    if (clock->block_count > 0 && clock->newest_parts < 1 << clock->level) {
+        merge_into(&clock->block[clock->block_count - 1], point, clock->slope * clock->period_ns);
+        clock->newest_parts++;
+        return;
+    }
+    if (clock->block_count == PD_CLOCK_BLOCKS) {
+        if (clock->level < PD_CLOCK_MAX_LEVEL) halve_history(clock);
+        else keep_newest(clock, PD_CLOCK_BLOCKS - 1);
+    }
+    clock->block[clock->block_count++] = *point;
+    clock->newest_parts = 1;
+}
+
+/* -- estimate ---------------------------------------------------------------- */
+
+struct sums {
+    double weight, u, y, uu, uy, yy;    /* u: ns from x_ref; y: ns from y_ref; uu.. centred */
+};
+
+static struct sums sum_points(const struct pd_clock_point *point, const double *weight, int count,
+                              double x_ref, double y_ref, double period_ns)
+{
+    struct sums sum = { 0 };
+    for (int i = 0; i < count; i++) {
+        sum.weight += weight[i];
+        sum.u += weight[i] * (point[i].x - x_ref) * period_ns;
+        sum.y += weight[i] * (point[i].y_ns - y_ref);
+    }
+    sum.u /= sum.weight;
+    sum.y /= sum.weight;
+    for (int i = 0; i < count; i++) {
+        double u = (point[i].x - x_ref) * period_ns - sum.u;
+        double y = point[i].y_ns - y_ref - sum.y;
+        sum.uu += weight[i] * u * u;
+        sum.uy += weight[i] * u * y;
+        sum.yy += weight[i] * y * y;
+    }
+    return sum;
+}
+
+/* Half-empty blocks (after gaps, and the newest) count for their share. */
+static void weigh_blocks(const struct pd_clock *clock, double *weight)
+{
+    double full = BLOCK_S * 1e9 / clock->period_ns * (double)(1 << clock->level);
+    for (int i = 0; i < clock->block_count; i++)
+        weight[i] = fmin(1.0, clock->block[i].samples / full);
+}
+
+/* How far the minima lie above the least possible delay, on average: for
+ * exponential delays just the mean distance of two of them (they are
+ * exponential too), for densities that rise from 0 about twice as much. */
+static double bias_ns(const struct pd_clock *clock)
+{
+    double total = 0.0;
+    for (int i = 1; i < clock->block_count; i++)
+        total += fabs(clock->block[i].y_ns - line_at(clock, clock->block[i].x) -
+                      clock->block[i - 1].y_ns + line_at(clock, clock->block[i - 1].x));
+    return total / (clock->block_count + 3);
+}
+
+/* Weighted least squares over the blocks, with the prior of the slope as a
+ * ridge. The line's reference becomes x_ref. */
+static void fit_line(struct pd_clock *clock, double x_ref)
+{
+    double weight[PD_CLOCK_BLOCKS];
+    int count = clock->block_count;
+    weigh_blocks(clock, weight);
+    double y_ref = clock->block[count - 1].y_ns;
+    struct sums sum = sum_points(clock->block, weight, count, x_ref, y_ref, clock->period_ns);
+
+    double misfit = sum.uu > 0.0 ? fmax(0.0, sum.yy - square(sum.uy) / sum.uu) : 0.0;
+    double variance = (SPREAD_PRIOR * clock->usual_var + misfit) /
+                      (SPREAD_PRIOR + fmax(0.0, sum.weight - 2.0));
+    if (sum.uu > 0.0 && isfinite(clock->prior_sd)) {
+        double apart = fabs(sum.uy / sum.uu - clock->prior_slope);
+        if (apart > CONTRADICTION_SD * sqrt(variance / sum.uu + square(clock->prior_sd)))
+            clock->prior_sd = INFINITY;
+    }
+    double ridge = variance / square(clock->prior_sd);
+    double information = sum.uu + ridge;
+    double slope = clock->slope;
+    if (information > 0.0) {
+        slope = (sum.uy + ridge * clock->prior_slope) / information;
+        clock->slope_sd = sqrt(variance / information);
+    }
+    clock->slope = fmax(-MAX_SLOPE, fmin(MAX_SLOPE, slope));
+    clock->line_x = x_ref;
+    clock->line_y_ns = y_ref + sum.y - clock->slope * sum.u;
+    clock->line_y_ns -= bias_ns(clock);
+    clock->spread_ns = sqrt(variance);
+    clock->offset_sd_ns = sqrt(variance / sum.weight + square(clock->slope_sd * sum.u));
+}
+
+/* A crystal that wanders bends the history away from any line. Where the newest
+ * 4, 8, 16 … blocks lie off the line by more than chance, what is older than
+ * twice those is forgotten. The noise is taken from the differences of
+ * neighbours, which a trend does not enlarge. Returns whether it cut. */
+static int forget_bent_history(struct pd_clock *clock, int least_taken)
+{
+    int count = clock->block_count;
+    if (count < 4 * least_taken) return 0;
+    double residual[PD_CLOCK_BLOCKS], rough = 0.0, mean = 0.0, newest = 0.0;
+    double clip = 36.0 * square(clock->spread_ns);
+    for (int i = 0; i < count; i++) {
+        residual[i] = clock->block[i].y_ns - line_at(clock, clock->block[i].x);
+        mean += residual[i] / count;
+        if (i > 0) rough += fmin(square(residual[i] - residual[i - 1]), clip);
+    }
+    double sd = fmax(sqrt(rough / (2.0 * (count - 1))), SPREAD_FLOOR_NS);
+    for (int taken = 1; 2 * taken < count; taken++) {
+        newest += residual[count - taken] - mean;
+        if (taken < least_taken || (taken & (taken - 1)) != 0) continue;
+        double excess_sd = newest / (sd * sqrt((double)taken));
+        if (excess_sd > -BENT_EARLY_SD && excess_sd < BENT_LATE_SD) continue;
+        keep_newest(clock, 2 * taken);
+        clock->prior_sd = INFINITY;
+        return 1;
+    }
+    return 0;
+}
+
+/* -- changes ----------------------------------------------------------------- */
+
+/* History begins anew with the last `count` quarter-second blocks; the rate so
+ * far becomes the prior, which fit_line drops if these blocks contradict it. */
+static void start_anew(struct pd_clock *clock, int count)
+{
+    clock->prior_slope = clock->slope;
+    clock->prior_sd = hypot(clock->slope_sd, PRIOR_WANDER);
+    clock->level = 0;
+    clock->newest_parts = 1;
+    clock->block_count = count;
+    memcpy(clock->block, clock->recent + clock->recent_count - count,
+           (size_t)count * sizeof clock->block[0]);
+    clock->usual_ns = 0.0;
+    clock->usual_count = SPREAD_PRIOR;
+    clock->run = 0;
+    clock->follows++;
+}
+
+/* Late blocks: a stall of the host (over soon), a rate that has fallen (they
+ * lie on a line that leaves the old one where they begin), a delay that has
+ * grown (they stay), or a queue that drains (they come back by themselves, and
+ * are waited for). Returns how many blocks to start anew from, or 0. */
+static int judge_late_run(struct pd_clock *clock)
+{
+    int count = clock->run < PD_CLOCK_RECENT ? clock->run : PD_CLOCK_RECENT;
+    if (count < TREND_BLOCKS) return 0;
+    /* The block in which the change happened may be partly on the old line. */
+    if (count < PD_CLOCK_RECENT) count--;
+    const struct pd_clock_point *point = clock->recent + clock->recent_count - count;
+    double weight[PD_CLOCK_RECENT];
+    for (int i = 0; i < count; i++) weight[i] = 1.0;
+    struct sums sum = sum_points(point, weight, count, point[0].x, line_at(clock, point[0].x),
+                                 clock->period_ns);
+    double slope = sum.uy / sum.uu;
+    double misfit = fmax(0.0, sum.yy - slope * sum.uy) / (count - 2);
+    double change = slope - clock->slope;
+    double change_limit = CONTRADICTION_SD * sqrt(fmax(misfit, clock->usual_var) / sum.uu +
+                                                  square(clock->slope_sd));
+    if (change < -change_limit) return 0;
+
+    double two_blocks_ns = 2.0 * BLOCK_S * 1e9;
+    double start_ns = sum.y - slope * sum.u - clock->usual_ns;
+    double limit_ns = fmax(OUT_OF_LINE_SD * sqrt(clock->usual_var), OUT_OF_LINE_NS) +
+                      3.0 * clock->offset_sd_ns;
+    int leaves_line = change > change_limit && start_ns < limit_ns + change * two_blocks_ns;
+    if (!leaves_line && clock->run < SHIFT_BLOCKS) return 0;
+    clock->usual_var = fmax(clock->usual_var, misfit);
+    return count;
+}
+
+static void learn_usual(struct pd_clock *clock, double deviation_ns)
+{
+    double keep = 1.0 / fmin(USUAL_BLOCKS, clock->usual_count + 1.0);
+    double clip = USUAL_CLIP_SD * sqrt(clock->usual_var);
+    double apart = fmax(-clip, fmin(clip, deviation_ns - clock->usual_ns));
+    clock->usual_count += 1.0;
+    clock->usual_ns += keep * apart;
+    clock->usual_var += keep * ((1.0 - keep) * apart * apart - clock->usual_var);
+    clock->usual_var = fmax(clock->usual_var, square(SPREAD_FLOOR_NS));
+}
+
+static void remember(struct pd_clock *clock, const struct pd_clock_point *point)
+{
+    if (clock->recent_count == PD_CLOCK_RECENT) {
+        memmove(clock->recent, clock->recent + 1,
+                (PD_CLOCK_RECENT - 1) * sizeof clock->recent[0]);
+        clock->recent_count--;
+    }
+    clock->recent[clock->recent_count++] = *point;
+}
+
+/* A quarter second is complete: is it in line, and what follows from it? */
+static int end_block(struct pd_clock *clock, double x)
+{
+    struct pd_clock_point point = clock->least;
+    double old_y_ns = line_at(clock, x), old_slope = clock->slope;
+    double deviation_ns = point.y_ns - line_at(clock, point.x);
+    double apart_ns = deviation_ns - clock->usual_ns;
+    double limit_ns = fmax(OUT_OF_LINE_SD * sqrt(clock->usual_var), OUT_OF_LINE_NS) +
+                      3.0 * clock->offset_sd_ns;
+    int event = PD_CLOCK_NONE, from = 0;
+
+    remember(clock, &point);
+    if (fabs(apart_ns) <= limit_ns) {
+        clock->run = 0;
+        admit(clock, &point);
+        learn_usual(clock, deviation_ns);
+    } else if (apart_ns > 0.0) {
+        clock->run = clock->run > 0 ? clock->run + 1 : 1;
+        from = judge_late_run(clock);
+    } else {
+        clock->run = clock->run < 0 ? clock->run - 1 : -1;
+        if (clock->run <= -EARLY_BLOCKS) from = EARLY_BLOCKS;
+    }
+    if (from > 0) {
+        start_anew(clock, from);
+        event = PD_CLOCK_FOLLOWED;
+    }
+    if (clock->run == 0) {
+        fit_line(clock, x);
+        if (from == 0 && clock->newest_parts == 1 << clock->level) {
+            int cut = forget_bent_history(clock, 4);
+            while (cut) {
+                fit_line(clock, x);
+                cut = forget_bent_history(clock, 2);
+            }
+        }
+    }
+    if (follow_line(clock, old_y_ns, old_slope, x)) event = PD_CLOCK_RELOCKED;
+    return event;
+}
+
+/* -- observations ------------------------------------------------------------ */
+
+/* Samples that came out of one read have stamps equal or microseconds apart.
+ * The typical number is the median over deliveries, tracked by small steps: a
+ * backlog after a stall is one delivery like any other. */
+static int count_delivery(struct pd_clock *clock, double arrival_ns)
+{
+    double since_ns = arrival_ns - clock->last_arrival_ns;
+    clock->last_arrival_ns = arrival_ns;
+    clock->in_delivery += 1.0;
+    if (since_ns >= 0.0 && since_ns < clock->period_ns / 8.0) return 0;
+    double size = clock->in_delivery - 1.0;
+    clock->in_delivery = 1.0;
+    if (size < 1.0) return 1;
+    clock->delivery_count += 1.0;
+    if (clock->delivery_count == 1.0) clock->clump = size;
+    double apart = size - clock->clump;
+    double step = fmax(0.05, 1.0 / clock->delivery_count) * clock->clump;
+    clock->clump = fmax(1.0, clock->clump + fmax(-step, fmin(step, apart)));
+    return 1;
+}
+
+static void begin_block(struct pd_clock *clock, double x, double arrival_ns)
+{
+    clock->least = (struct pd_clock_point){ x, INFINITY, 0.0 };
+    clock->first_x = x;
+    clock->first_arrival_ns = arrival_ns;
+    clock->sum_ns = clock->deliveries = 0.0;
+}
+
+static void lock(struct pd_clock *clock, double x)
+{
+    /* A guess from one block. With exponential delays a minimum over n has the
+     * sd (mean − least)/n, with a density that starts at 0 it is of the order
+     * of that over √n: half of the latter is on the safe side of both. */
+    double excess_ns = fmax(0.0, clock->sum_ns / clock->least.samples - clock->least.y_ns);
+    clock->usual_var = fmax(square(SPREAD_FLOOR_NS), square(0.5 * excess_ns) / clock->deliveries);
+    clock->usual_ns = 0.0;
+    clock->usual_count = SPREAD_PRIOR;
+    clock->slope = clock->prior_slope;
+    clock->slope_sd = clock->prior_sd;
+    clock->line_x = clock->least.x;
+    clock->line_y_ns = clock->least.y_ns;
+    remember(clock, &clock->least);
+    admit(clock, &clock->least);
+    fit_line(clock, x);
+    clock->lag_ns = clock->lag_rate = 0.0;
+    clock->locked = 1;
+    refresh_readout(clock, x);
+}
+
+int pd_clock_observe(struct pd_clock *clock, uint64_t index, int64_t arrival_ns, uint32_t behind)
+{
+    if (!clock->started) {
+        clock->origin_index = clock->newest_index = index;
+        clock->origin_ns = arrival_ns - clock->transport_ns;
+        clock->started = 1;
+        clock->last_arrival_ns = -INFINITY;
+        begin_block(clock, 0.0, 0.0);
+    } else if (index <= clock->newest_index) {
+        return PD_CLOCK_NONE;
+    }
+    clock->newest_index = index;
+    double x = to_x(clock, index);
+    double arrival = (double)(arrival_ns - clock->transport_ns - clock->origin_ns);
+    if (isinf(clock->least.y_ns)) begin_block(clock, x, arrival);
+    clock->deliveries += count_delivery(clock, arrival);
+
+    double y_ns = arrival - x * clock->period_ns - behind * clock->period_ns * (1.0 + clock->slope);
+    struct pd_clock_point point = { x, y_ns, 1.0 };
+    merge_into(&clock->least, &point, clock->slope * clock->period_ns);
+    clock->sum_ns += y_ns;
+
+    double span_ns = (x - clock->first_x + 1.0) * clock->period_ns;
+    double expected = span_ns / clock->period_ns;
+    int event = PD_CLOCK_NONE;
+    if (clock->locked) {
+        advance_readout(clock, x);
+        /* After a gap a block goes on until it has some samples to choose from. */
+        if (span_ns < BLOCK_S * 1e9 - 1.0) return event;
+        if (clock->least.samples < 0.25 * fmin(expected, BLOCK_S * 1e9 / clock->period_ns))
+            return event;
+        event = end_block(clock, x);
+    } else {
+        if (span_ns < LOCK_S * 1e9 - 1.0 || clock->least.samples < LOCK_SAMPLES) return event;
+        if (arrival - clock->first_arrival_ns < LOCK_SPAN_NS) return event;
+        lock(clock, x);
+        event = PD_CLOCK_LOCKED;
+    }
+    clock->least.y_ns = INFINITY;
+    return event;
+}
+
+void pd_clock_init(struct pd_clock *clock, double rate_hz, double prior_ppm, int64_t transport_ns)
+{
+    memset(clock, 0, sizeof *clock);
+    clock->period_ns = 1e9 / rate_hz;
+    clock->prior_ppm = prior_ppm > 0.0 ? prior_ppm : DEFAULT_PRIOR_PPM;
+    clock->transport_ns = transport_ns;
+    clock->prior_sd = clock->prior_ppm * 1e-6;
+    clock->slope_sd = clock->prior_sd;
+    clock->clump = 1.0;
+}
+
+void pd_clock_restart(struct pd_clock *clock)
+{
+    if (clock->locked) {
+        clock->prior_slope = clock->slope;
+        clock->prior_sd = hypot(clock->slope_sd, PRIOR_WANDER);
+    }
+    clock->locked = 0;
+    clock->run = clock->recent_count = clock->block_count = 0;
+    clock->level = clock->newest_parts = 0;
+    clock->last_arrival_ns = -INFINITY;
+    clock->in_delivery = clock->delivery_count = 0.0;
+    clock->least.y_ns = INFINITY;
+}
+
+/* -- reading ----------------------------------------------------------------- */
+
+int pd_clock_is_locked(const struct pd_clock *clock)
+{
+    return clock->locked;
+}
+
+double pd_clock_time_ns(const struct pd_clock *clock, double index, int64_t base_ns)
+{
+    double x = index - (double)clock->origin_index;
+    return (double)(clock->origin_ns - base_ns) + clock->read_ns +
+           (x - clock->read_x) * clock->read_period_ns;
+}
+
+double pd_clock_index(const struct pd_clock *clock, int64_t t_ns, uint64_t base_index)
+{
+    double since_ns = (double)(t_ns - clock->origin_ns) - clock->read_ns;
+    return clock->read_x - to_x(clock, base_index) + since_ns / clock->read_period_ns;
+}
+
+void pd_clock_get_report(const struct pd_clock *clock, struct pd_clock_report *report)
+{
+    double clump_ns = clock->clump > CLUMPED ? clock->period_ns : 0.0;
+    *report = (struct pd_clock_report){
+        .rate_hz = 1e9 / (clock->period_ns * (1.0 + clock->slope)),
+        .rate_sd_ppm = clock->slope_sd * 1e6,
+        .offset_sd_ns = clock->offset_sd_ns,
+        .uncertainty_ns = 3.0 * clock->offset_sd_ns + 3.0 * clock->spread_ns + clump_ns,
+        .jitter_ns = clock->spread_ns,
+        .clump = clock->clump,
+        .blocks = (uint64_t)clock->block_count,
+        .steps = clock->steps,
+        .follows = clock->follows,
+        .locked = clock->locked,
+    };
+}

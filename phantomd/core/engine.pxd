@@ -1,0 +1,147 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+
+from phantomd.core.hist cimport pd_hist
+from phantomd.core.intake cimport Intake, pd_spsc
+from phantomd.core.ring cimport Ring, pd_ring
+
+
+cdef extern from "pd_time.h" nogil:
+    int64_t pd_time_now()
+    int64_t pd_time_wall_offset()
+    const int64_t PD_NO_TIME
+
+
+cdef extern from "pd_clock.h" nogil:
+    struct pd_clock_report:
+        double rate_hz
+        double rate_sd_ppm
+        double offset_sd_ns
+        double uncertainty_ns
+        double jitter_ns
+        double clump
+        uint64_t blocks
+        uint64_t steps
+        uint64_t follows
+        int32_t locked
+
+
+cdef extern from "pd_event.h" nogil:
+    enum:
+        PD_EVENT_WORDS
+    struct pd_event:
+        int64_t t_ns
+        uint32_t kind
+        uint32_t source
+        int64_t a
+        int64_t b
+        int64_t c
+        double x
+
+
+cdef extern from "pd_resample.h" nogil:
+    struct pd_resample:
+        const double *table
+        uint32_t phases
+        uint32_t taps
+        int32_t ahead
+
+
+cdef extern from "pd_source.h" nogil:
+    struct pd_grid:
+        int64_t t_ns
+        int64_t due_ns
+        uint32_t flags
+        double *value
+    struct pd_source_config:
+        double rate_hz
+        double prior_ppm
+        int64_t transport_ns
+        int64_t hold_ns
+        int64_t bridge_ns
+        int64_t lost_after_ns
+        int64_t delay_ns
+        uint32_t n_channels
+        uint32_t n_values
+        uint32_t slot
+        uint32_t flags
+        pd_resample resample
+    struct pd_source_state:
+        int64_t silent_since_ns
+    struct pd_source:
+        pd_source_config config
+        pd_source_state *state
+        uint64_t taken
+    size_t pd_source_arena_bytes(const pd_source_config *config)
+    int pd_source_init(pd_source *source, const pd_source_config *config, void *arena,
+                       size_t arena_bytes, const pd_ring *native, pd_ring *grid, pd_ring *events)
+    int pd_source_get_report(const pd_source *source, pd_clock_report *report)
+    void pd_grid_encode(const pd_grid *frame, uint64_t index, uint32_t n_channels, int64_t now_ns,
+                        int64_t deadline_ns, uint8_t *out)
+    uint32_t PD_GRID_WORDS(uint32_t n_channels)
+    enum:
+        PD_MAX_VALUES
+
+
+cdef extern from "pd_engine.h" nogil:
+    enum:
+        PD_MAX_SOURCES
+        PD_TICK_STACK
+    struct pd_plan:
+        uint64_t serial
+        uint32_t n_sources
+        pd_source **source
+    struct pd_engine_state:
+        int64_t grid_t0_ns
+        uint64_t beats
+        uint64_t beats_skipped
+    struct pd_engine:
+        pd_engine_state state
+        uint64_t steps
+        pd_spsc *tap
+        pd_hist tick
+        pd_hist beat
+        pd_hist work
+        void *stack
+        int running
+        int promote_error
+    int pd_engine_init(pd_engine *engine, pd_ring *events, int64_t grid_t0_ns)
+    pd_plan *pd_engine_swap(pd_engine *engine, pd_plan *plan)
+    int64_t pd_engine_step(pd_engine *engine, int64_t now_ns, const uint64_t *limits, int *news)
+    int pd_engine_start(pd_engine *engine, int notify_fd, int priority, int cpu)
+    void pd_engine_stop(pd_engine *engine)
+    int64_t pd_engine_lock_text()
+
+
+cdef class Source:
+    cdef pd_source source
+    cdef void *arena
+    cdef size_t arena_bytes
+    cdef readonly Intake intake
+    cdef readonly Ring grid
+    cdef Ring events
+    cdef object table
+    cdef readonly int lock_error
+
+
+cdef class Engine:
+    cdef pd_engine *engine
+    cdef void *memory
+    cdef size_t memory_bytes
+    cdef readonly Ring events
+    cdef object plan                # (address, sources) of the current one
+    cdef list retired               # (steps, address, sources) of those before
+    cdef uint64_t serial
+    cdef bint threaded
+    cdef readonly int lock_error
+    cdef int _retire(self, bint wait) except -1
+
+
+cdef class GridReader:
+    cdef Ring grid
+    cdef readonly uint32_t n_channels
+    cdef readonly uint64_t next
+    cdef readonly uint64_t overrun
+    cdef int64_t deadline_ns
+    cdef pd_hist *hist
+    cdef object owner
+    cdef uint64_t[80] frame

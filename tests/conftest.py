@@ -1,0 +1,18 @@
+"""What all tests share: where the recordings are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real recordings; skips where there is none."""
+    named = os.environ.get("PHANTOMD_DATA")
+    path = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no recordings: set PHANTOMD_DATA ({path} is missing)")
+    return path
