@@ -4,15 +4,17 @@
 #include <string.h>
 
 /* Times are doubles in ns from origin_ns; residuals are small whatever the age. */
-#define BLOCK_S 0.25
-#define LOCK_S 0.2
+#define BLOCK_NS 2.5e8
+#define ENOUGH 0.25                 /* of a block's samples: after a gap it goes on until then */
+#define LOCK_NS 2e8
 #define LOCK_SPAN_NS 1e8            /* of arrivals: one stale backlog is no lock */
 #define LOCK_SAMPLES 8.0
 #define DEFAULT_PRIOR_PPM 100.0
 #define PRIOR_WANDER 1e-6           /* what a learnt rate may have changed by since */
-#define MAX_SLOPE 0.5               /* keeps the read-out rising whatever comes in */
+#define MIN_SLOPE (-0.75)           /* four times the nominal rate, and a quarter: keeps */
+#define MAX_SLOPE 3.0               /* the read-out rising whatever comes in */
 
-#define SLEW_NS 1.25e8              /* double time constant: 90 % after 0.49 s */
+#define SLEW_NS 1.25e8              /* twice this time constant: 90 % after 0.5 s */
 #define SLEW_LIMIT 0.05             /* a correction changes the rate by 5 % at most */
 
 #define OUT_OF_LINE_SD 6.0
@@ -21,6 +23,7 @@
 #define TREND_BLOCKS 5              /* late blocks before their slope is believed */
 #define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
 #define CONTRADICTION_SD 4.0
+#define TWO_BLOCKS_SD 6.0           /* of two, each may lie in the long tail of the minima */
 #define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
 #define BENT_EARLY_SD 4.5
 
@@ -55,24 +58,16 @@ static void refresh_readout(struct pd_clock *clock, double x)
 }
 
 /* The lag decays as a critically damped spring, so that the rate has no steps
- * either. Its time is counted in samples: the result must not depend on when
- * somebody looks. */
+ * either. Time is counted in samples: the result must not depend on when
+ * somebody looks. Backward Euler: stable over any gap, and without exp(), whose
+ * last digit differs between machines. */
 static void advance_readout(struct pd_clock *clock, double x)
 {
     double dt = (x - clock->read_x) * clock->period_ns;
-    if (clock->lag_ns != 0.0 || clock->lag_rate != 0.0) {
-        double decay = exp(-dt / SLEW_NS);
-        double pull = clock->lag_rate + clock->lag_ns / SLEW_NS;
-        double rate = (clock->lag_rate - pull * dt / SLEW_NS) * decay;
-        double lag = (clock->lag_ns + pull * dt) * decay;
-        if (fabs(rate) > SLEW_LIMIT) {
-            rate = copysign(SLEW_LIMIT, rate);
-            lag = clock->lag_ns + rate * dt;
-        }
-        if (fabs(lag) < 1e-3 && fabs(rate) < 1e-12) lag = rate = 0.0;
-        clock->lag_ns = lag;
-        clock->lag_rate = rate;
-    }
+    double rate = (clock->lag_rate - dt * clock->lag_ns / square(SLEW_NS)) /
+                  square(1.0 + dt / SLEW_NS);
+    clock->lag_rate = fmax(-SLEW_LIMIT, fmin(SLEW_LIMIT, rate));
+    clock->lag_ns += clock->lag_rate * dt;
     refresh_readout(clock, x);
 }
 
@@ -165,7 +160,7 @@ static struct sums sum_points(const struct pd_clock_point *point, const double *
 /* Half-empty blocks (after gaps, and the newest) count for their share. */
 static void weigh_blocks(const struct pd_clock *clock, double *weight)
 {
-    double full = BLOCK_S * 1e9 / clock->period_ns * (double)(1 << clock->level);
+    double full = BLOCK_NS / clock->period_ns * (double)(1 << clock->level);
     for (int i = 0; i < clock->block_count; i++)
         weight[i] = fmin(1.0, clock->block[i].samples / full);
 }
@@ -193,11 +188,14 @@ static void fit_line(struct pd_clock *clock, double x_ref)
     struct sums sum = sum_points(clock->block, weight, count, x_ref, y_ref, clock->period_ns);
 
     double misfit = sum.uu > 0.0 ? fmax(0.0, sum.yy - square(sum.uy) / sum.uu) : 0.0;
-    double variance = (SPREAD_PRIOR * clock->usual_var + misfit) /
+    /* Minima over twice the samples have half the variance, or a quarter. */
+    double usual_var = clock->usual_var / (double)(1 << clock->level);
+    double variance = (SPREAD_PRIOR * usual_var + misfit) /
                       (SPREAD_PRIOR + fmax(0.0, sum.weight - 2.0));
     if (sum.uu > 0.0 && isfinite(clock->prior_sd)) {
         double apart = fabs(sum.uy / sum.uu - clock->prior_slope);
-        if (apart > CONTRADICTION_SD * sqrt(variance / sum.uu + square(clock->prior_sd)))
+        double limit_sd = count > 2 ? CONTRADICTION_SD : TWO_BLOCKS_SD;
+        if (apart > limit_sd * sqrt(variance / sum.uu + square(clock->prior_sd)))
             clock->prior_sd = INFINITY;
     }
     double ridge = variance / square(clock->prior_sd);
@@ -207,10 +205,10 @@ static void fit_line(struct pd_clock *clock, double x_ref)
         slope = (sum.uy + ridge * clock->prior_slope) / information;
         clock->slope_sd = sqrt(variance / information);
     }
-    clock->slope = fmax(-MAX_SLOPE, fmin(MAX_SLOPE, slope));
+    clock->slope = fmax(MIN_SLOPE, fmin(MAX_SLOPE, slope));
     clock->line_x = x_ref;
     clock->line_y_ns = y_ref + sum.y - clock->slope * sum.u;
-    clock->line_y_ns -= bias_ns(clock);
+    clock->line_y_ns -= bias_ns(clock);     /* which is of the residuals about that line */
     clock->spread_ns = sqrt(variance);
     clock->offset_sd_ns = sqrt(variance / sum.weight + square(clock->slope_sd * sum.u));
 }
@@ -250,7 +248,7 @@ static int forget_bent_history(struct pd_clock *clock, int least_taken)
 static void start_anew(struct pd_clock *clock, int count)
 {
     clock->prior_slope = clock->slope;
-    clock->prior_sd = hypot(clock->slope_sd, PRIOR_WANDER);
+    clock->prior_sd = sqrt(square(clock->slope_sd) + square(PRIOR_WANDER));
     clock->level = 0;
     clock->newest_parts = 1;
     clock->block_count = count;
@@ -258,8 +256,14 @@ static void start_anew(struct pd_clock *clock, int count)
            (size_t)count * sizeof clock->block[0]);
     clock->usual_ns = 0.0;
     clock->usual_count = SPREAD_PRIOR;
-    clock->run = 0;
     clock->follows++;
+}
+
+/* What a block may lie off its usual place by chance. */
+static double out_of_line_ns(const struct pd_clock *clock)
+{
+    return fmax(OUT_OF_LINE_SD * sqrt(clock->usual_var), OUT_OF_LINE_NS) +
+           3.0 * clock->offset_sd_ns;
 }
 
 /* Late blocks: a stall of the host (over soon), a rate that has fallen (they
@@ -284,14 +288,23 @@ static int judge_late_run(struct pd_clock *clock)
                                                   square(clock->slope_sd));
     if (change < -change_limit) return 0;
 
-    double two_blocks_ns = 2.0 * BLOCK_S * 1e9;
     double start_ns = sum.y - slope * sum.u - clock->usual_ns;
-    double limit_ns = fmax(OUT_OF_LINE_SD * sqrt(clock->usual_var), OUT_OF_LINE_NS) +
-                      3.0 * clock->offset_sd_ns;
-    int leaves_line = change > change_limit && start_ns < limit_ns + change * two_blocks_ns;
+    double grown_ns = change * 3.0 * BLOCK_NS;      /* since the change, at the most */
+    int leaves_line = change > change_limit && start_ns < out_of_line_ns(clock) + grown_ns;
     if (!leaves_line && clock->run < SHIFT_BLOCKS) return 0;
     clock->usual_var = fmax(clock->usual_var, misfit);
+    clock->run = 0;
     return count;
+}
+
+/* Early blocks: no delay can do that, so the line was too late, and is moved at
+ * once. A rate that has risen goes on being early, and is told by the blocks
+ * since then; the first, in which the change happened, is left out. Returns how
+ * many blocks to start anew from, or 0. */
+static int judge_early_run(const struct pd_clock *clock)
+{
+    if (clock->run > -EARLY_BLOCKS) return 0;
+    return clock->run > -PD_CLOCK_RECENT ? -clock->run - 1 : PD_CLOCK_RECENT;
 }
 
 static void learn_usual(struct pd_clock *clock, double deviation_ns)
@@ -322,12 +335,10 @@ static int end_block(struct pd_clock *clock, double x)
     double old_y_ns = line_at(clock, x), old_slope = clock->slope;
     double deviation_ns = point.y_ns - line_at(clock, point.x);
     double apart_ns = deviation_ns - clock->usual_ns;
-    double limit_ns = fmax(OUT_OF_LINE_SD * sqrt(clock->usual_var), OUT_OF_LINE_NS) +
-                      3.0 * clock->offset_sd_ns;
     int event = PD_CLOCK_NONE, from = 0;
 
     remember(clock, &point);
-    if (fabs(apart_ns) <= limit_ns) {
+    if (fabs(apart_ns) <= out_of_line_ns(clock)) {
         clock->run = 0;
         admit(clock, &point);
         learn_usual(clock, deviation_ns);
@@ -336,20 +347,18 @@ static int end_block(struct pd_clock *clock, double x)
         from = judge_late_run(clock);
     } else {
         clock->run = clock->run < 0 ? clock->run - 1 : -1;
-        if (clock->run <= -EARLY_BLOCKS) from = EARLY_BLOCKS;
+        from = judge_early_run(clock);
     }
     if (from > 0) {
         start_anew(clock, from);
-        event = PD_CLOCK_FOLLOWED;
-    }
-    if (clock->run == 0) {
         fit_line(clock, x);
-        if (from == 0 && clock->newest_parts == 1 << clock->level) {
-            int cut = forget_bent_history(clock, 4);
-            while (cut) {
-                fit_line(clock, x);
-                cut = forget_bent_history(clock, 2);
-            }
+        event = PD_CLOCK_FOLLOWED;
+    } else if (clock->run == 0) {
+        fit_line(clock, x);
+        int cut = clock->newest_parts == 1 << clock->level && forget_bent_history(clock, 4);
+        while (cut) {
+            fit_line(clock, x);
+            cut = forget_bent_history(clock, 2);
         }
     }
     if (follow_line(clock, old_y_ns, old_slope, x)) event = PD_CLOCK_RELOCKED;
@@ -360,7 +369,8 @@ static int end_block(struct pd_clock *clock, double x)
 
 /* Samples that came out of one read have stamps equal or microseconds apart.
  * The typical number is the median over deliveries, tracked by small steps: a
- * backlog after a stall is one delivery like any other. */
+ * backlog after a stall is one delivery like any other. Returns whether this
+ * sample begins a new one. */
 static int count_delivery(struct pd_clock *clock, double arrival_ns)
 {
     double since_ns = arrival_ns - clock->last_arrival_ns;
@@ -372,10 +382,24 @@ static int count_delivery(struct pd_clock *clock, double arrival_ns)
     if (size < 1.0) return 1;
     clock->delivery_count += 1.0;
     if (clock->delivery_count == 1.0) clock->clump = size;
-    double apart = size - clock->clump;
     double step = fmax(0.05, 1.0 / clock->delivery_count) * clock->clump;
-    clock->clump = fmax(1.0, clock->clump + fmax(-step, fmin(step, apart)));
+    clock->clump += fmax(-step, fmin(step, size - clock->clump));
     return 1;
+}
+
+/* The mean counts each delivery once, by its least residual: how long the others
+ * waited for it says nothing about the transport. */
+static void add_to_block(struct pd_clock *clock, const struct pd_clock_point *point,
+                         double arrival_ns)
+{
+    merge_into(&clock->least, point, clock->slope * clock->period_ns);
+    if (count_delivery(clock, arrival_ns) || clock->deliveries == 0.0) {
+        clock->deliveries += 1.0;
+        clock->sum_ns += clock->delivery_ns = point->y_ns;
+    } else if (point->y_ns < clock->delivery_ns) {
+        clock->sum_ns += point->y_ns - clock->delivery_ns;
+        clock->delivery_ns = point->y_ns;
+    }
 }
 
 static void begin_block(struct pd_clock *clock, double x, double arrival_ns)
@@ -386,12 +410,12 @@ static void begin_block(struct pd_clock *clock, double x, double arrival_ns)
     clock->sum_ns = clock->deliveries = 0.0;
 }
 
-static void lock(struct pd_clock *clock, double x)
+static void begin_reading(struct pd_clock *clock, double x)
 {
     /* A guess from one block. With exponential delays a minimum over n has the
      * sd (mean − least)/n, with a density that starts at 0 it is of the order
      * of that over √n: half of the latter is on the safe side of both. */
-    double excess_ns = fmax(0.0, clock->sum_ns / clock->least.samples - clock->least.y_ns);
+    double excess_ns = fmax(0.0, clock->sum_ns / clock->deliveries - clock->least.y_ns);
     clock->usual_var = fmax(square(SPREAD_FLOOR_NS), square(0.5 * excess_ns) / clock->deliveries);
     clock->usual_ns = 0.0;
     clock->usual_count = SPREAD_PRIOR;
@@ -422,27 +446,21 @@ int pd_clock_observe(struct pd_clock *clock, uint64_t index, int64_t arrival_ns,
     double x = to_x(clock, index);
     double arrival = (double)(arrival_ns - clock->transport_ns - clock->origin_ns);
     if (isinf(clock->least.y_ns)) begin_block(clock, x, arrival);
-    clock->deliveries += count_delivery(clock, arrival);
-
-    double y_ns = arrival - x * clock->period_ns - behind * clock->period_ns * (1.0 + clock->slope);
-    struct pd_clock_point point = { x, y_ns, 1.0 };
-    merge_into(&clock->least, &point, clock->slope * clock->period_ns);
-    clock->sum_ns += y_ns;
+    double waited_ns = behind * clock->period_ns * (1.0 + clock->slope);
+    struct pd_clock_point point = { x, arrival - waited_ns - x * clock->period_ns, 1.0 };
+    add_to_block(clock, &point, arrival);
 
     double span_ns = (x - clock->first_x + 1.0) * clock->period_ns;
-    double expected = span_ns / clock->period_ns;
-    int event = PD_CLOCK_NONE;
+    double samples_ns = clock->least.samples * clock->period_ns;
+    int event;
     if (clock->locked) {
         advance_readout(clock, x);
-        /* After a gap a block goes on until it has some samples to choose from. */
-        if (span_ns < BLOCK_S * 1e9 - 1.0) return event;
-        if (clock->least.samples < 0.25 * fmin(expected, BLOCK_S * 1e9 / clock->period_ns))
-            return event;
+        if (span_ns < BLOCK_NS - 1.0 || samples_ns < ENOUGH * BLOCK_NS) return PD_CLOCK_NONE;
         event = end_block(clock, x);
     } else {
-        if (span_ns < LOCK_S * 1e9 - 1.0 || clock->least.samples < LOCK_SAMPLES) return event;
-        if (arrival - clock->first_arrival_ns < LOCK_SPAN_NS) return event;
-        lock(clock, x);
+        if (span_ns < LOCK_NS - 1.0 || clock->least.samples < LOCK_SAMPLES) return PD_CLOCK_NONE;
+        if (arrival - clock->first_arrival_ns < LOCK_SPAN_NS) return PD_CLOCK_NONE;
+        begin_reading(clock, x);
         event = PD_CLOCK_LOCKED;
     }
     clock->least.y_ns = INFINITY;
@@ -453,9 +471,8 @@ void pd_clock_init(struct pd_clock *clock, double rate_hz, double prior_ppm, int
 {
     memset(clock, 0, sizeof *clock);
     clock->period_ns = 1e9 / rate_hz;
-    clock->prior_ppm = prior_ppm > 0.0 ? prior_ppm : DEFAULT_PRIOR_PPM;
     clock->transport_ns = transport_ns;
-    clock->prior_sd = clock->prior_ppm * 1e-6;
+    clock->prior_sd = 1e-6 * (prior_ppm > 0.0 ? prior_ppm : DEFAULT_PRIOR_PPM);
     clock->slope_sd = clock->prior_sd;
     clock->clump = 1.0;
 }
@@ -464,7 +481,7 @@ void pd_clock_restart(struct pd_clock *clock)
 {
     if (clock->locked) {
         clock->prior_slope = clock->slope;
-        clock->prior_sd = hypot(clock->slope_sd, PRIOR_WANDER);
+        clock->prior_sd = sqrt(square(clock->slope_sd) + square(PRIOR_WANDER));
     }
     clock->locked = 0;
     clock->run = clock->recent_count = clock->block_count = 0;

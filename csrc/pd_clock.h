@@ -83,7 +83,7 @@ struct pd_clock_point {             /* the least residual of some samples */
 };
 
 struct pd_clock {
-    double period_ns, prior_ppm;
+    double period_ns;
     int64_t transport_ns, origin_ns;
     uint64_t origin_index, newest_index;
     uint64_t steps, follows;
@@ -99,8 +99,8 @@ struct pd_clock {
 
     /* The block that is being filled. */
     struct pd_clock_point least;
-    double first_x, first_arrival_ns, sum_ns;
-    double deliveries;
+    double first_x, first_arrival_ns;
+    double deliveries, delivery_ns, sum_ns;
 
     /* Deliveries: typical number of samples. */
     double clump, last_arrival_ns, in_delivery, delivery_count;

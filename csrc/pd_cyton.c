@@ -41,13 +41,23 @@ static int is_stop(uint8_t byte)
     return byte >= STOP_FIRST && byte <= STOP_LAST;
 }
 
-/* What the bytes after a candidate say; 0: there are none yet. */
-static int followed(const uint8_t *at, size_t n)
+/* How far on a counter is: 0 for the one due next. */
+static uint8_t ahead(const struct pd_cyton_parser *parser, uint8_t counter)
+{
+    return (uint8_t)(counter - parser->last_counter - 1);
+}
+
+/* What the bytes after a candidate say; 0: there are none yet. A packet whose
+ * counter lies between the last and this one's contradicts it. */
+static int followed(const struct pd_cyton_parser *parser, const uint8_t *at, size_t n)
 {
     if (n <= PD_CYTON_BYTES) return 0;
     if (at[PD_CYTON_BYTES] != HEAD) return NOT_FOLLOWED;
     if (n <= PD_CYTON_BYTES + 1) return BY_NEXT_HEAD;
-    return at[PD_CYTON_BYTES + 1] == (uint8_t)(at[1] + 1) ? BY_NEXT_COUNTER : BY_NEXT_HEAD;
+    uint8_t counter = at[1], next = at[PD_CYTON_BYTES + 1];
+    if (next == (uint8_t)(counter + 1)) return BY_NEXT_COUNTER;
+    if (parser->last_counter == PD_CYTON_NO_COUNTER) return BY_NEXT_HEAD;
+    return ahead(parser, counter) < ahead(parser, next) ? BY_NEXT_HEAD : NOT_FOLLOWED;
 }
 
 /* Whether the counter is as far on as `between` bytes since the last packet
@@ -57,7 +67,7 @@ static int expected(const struct pd_cyton_parser *parser, uint8_t counter, size_
     if (parser->last_counter == PD_CYTON_NO_COUNTER) return 0;
     size_t reach = (between + PD_CYTON_BYTES - 1) / PD_CYTON_BYTES;
     if (reach > MAX_REACH) reach = MAX_REACH;
-    return (uint8_t)(counter - parser->last_counter - 1) <= reach;
+    return ahead(parser, counter) <= reach;
 }
 
 static int has_expected_rival(const struct pd_cyton_parser *parser, const uint8_t *bytes, size_t n)
@@ -80,7 +90,7 @@ static enum verdict against_rivals(const struct pd_cyton_parser *parser, const u
         if (complete && !is_stop(bytes[i + STOP_AT])) continue;
         int by_counter = left < 2 || expected(parser, bytes[i + 1], parser->junk + i);
         int rank = by_counter ? BY_COUNTER : 0;
-        int behind = complete ? followed(bytes + i, left) : 0;
+        int behind = complete ? followed(parser, bytes + i, left) : 0;
         if (complete && rank + behind > own) return DROP;
         int may_grow = left < PD_CYTON_BYTES + 2 && behind >= 0;
         if (may_grow && rank + BY_NEXT_COUNTER > own) verdict = WAIT;
@@ -94,7 +104,7 @@ static enum verdict judge(const struct pd_cyton_parser *parser, const uint8_t *b
     if (bytes[0] != HEAD) return DROP;
     if (n < PD_CYTON_BYTES) return WAIT;
     if (!is_stop(bytes[STOP_AT])) return DROP;
-    int behind = followed(bytes, n);
+    int behind = followed(parser, bytes, n);
     int by_counter = expected(parser, bytes[1], parser->junk);
     int sure = by_counter || (parser->synced && !has_expected_rival(parser, bytes, n));
     if (behind == BY_NEXT_COUNTER || (sure && behind >= 0)) return TAKE;
@@ -102,7 +112,7 @@ static enum verdict judge(const struct pd_cyton_parser *parser, const uint8_t *b
     int own = (parser->synced || by_counter ? BY_COUNTER : 0) + behind;
     enum verdict verdict = against_rivals(parser, bytes, n, own);
     if (verdict != TAKE) return verdict;
-    if (behind == 0)                            /* nothing speaks for it but the end of the read */
+    if (n < PD_CYTON_BYTES + 2 && behind >= 0)  /* what speaks for it is yet to come */
         return parser->last_counter == PD_CYTON_NO_COUNTER ? TAKE : WAIT;
     return own > 0 ? TAKE : DROP;
 }
@@ -237,7 +247,7 @@ static uint32_t walk(struct pd_cyton_parser *parser, const uint8_t *bytes, size_
 void pd_cyton_feed(void *self, const uint8_t *bytes, size_t n, int64_t arrival_ns)
 {
     struct pd_cyton_driver *driver = self;
-    struct pd_cyton_parser ahead = driver->parser;
-    uint32_t total = walk(&ahead, bytes, n, NULL, 0, arrival_ns);
+    struct pd_cyton_parser scout = driver->parser;
+    uint32_t total = walk(&scout, bytes, n, NULL, 0, arrival_ns);
     walk(&driver->parser, bytes, n, driver, total, arrival_ns);
 }

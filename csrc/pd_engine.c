@@ -71,13 +71,10 @@ static void account_lateness(struct pd_engine *engine, int64_t now_ns)
 static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t now_ns,
                           const struct pd_plan *plan)
 {
-    pd_journal_put(tap, PD_JOURNAL_STATE, PD_MAX_SOURCES, now_ns, &engine->state,
-                   sizeof engine->state);
+    pd_journal_put(tap, PD_JOURNAL_ENGINE_STATE, 0, now_ns, &engine->state, sizeof engine->state);
     for (uint32_t i = 0; plan && i < plan->n_sources; i++) {
         const struct pd_source *source = plan->source[i];
-        struct { uint64_t grid_next, report_next; } head = { pd_ring_next(source->grid), 0 };
-        pd_journal_put(tap, PD_JOURNAL_STATE, source->config.slot, now_ns, &head, sizeof head);
-        pd_journal_put(tap, PD_JOURNAL_STATE, source->config.slot, now_ns, source->state,
+        pd_journal_put(tap, PD_JOURNAL_SOURCE_STATE, source->config.slot, now_ns, source->state,
                        (uint32_t)pd_source_arena_bytes(&source->config));
     }
 }

@@ -34,9 +34,12 @@ enum pd_journal_kind {
     PD_JOURNAL_TICK = 5,            /* tick: plan serial u64, then next index seen u64 a source */
     PD_JOURNAL_PLAN = 6,            /* MessagePack: what the plan of this serial holds */
     PD_JOURNAL_CONTROL = 7,         /* MessagePack: a control call that changed something */
-    PD_JOURNAL_STATE = 8,           /* device or tick: plain state at the journal's start */
+    PD_JOURNAL_INTAKE_STATE = 8,    /* device: plain state at the journal's start */
     PD_JOURNAL_DROPPED = 9,         /* u64: records lost since the last such record */
     PD_JOURNAL_END = 10,            /* closed in good order */
+    PD_JOURNAL_DRIVER_STATE = 11,   /* device */
+    PD_JOURNAL_SOURCE_STATE = 12,   /* tick: the source's arena */
+    PD_JOURNAL_ENGINE_STATE = 13,   /* tick */
 };
 
 struct pd_journal_file {

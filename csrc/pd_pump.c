@@ -17,9 +17,10 @@ static struct pd_spsc *journal_of(struct pd_driver *driver, int64_t t_ns)
     if (tap == intake->tap_begun) return tap;
     intake->tap_begun = tap;
     if (!tap) return NULL;
-    pd_journal_put(tap, PD_JOURNAL_STATE, intake->slot, t_ns, &intake->state, sizeof intake->state);
+    pd_journal_put(tap, PD_JOURNAL_INTAKE_STATE, intake->slot, t_ns, &intake->state,
+                   sizeof intake->state);
     if (driver->state_bytes)
-        pd_journal_put(tap, PD_JOURNAL_STATE, intake->slot, t_ns, driver->state,
+        pd_journal_put(tap, PD_JOURNAL_DRIVER_STATE, intake->slot, t_ns, driver->state,
                        driver->state_bytes);
     return tap;
 }

@@ -64,6 +64,7 @@ int pd_source_init(struct pd_source *source, const struct pd_source_config *conf
     state->newest_ns = PD_NO_TIME;
     state->silent_since_ns = PD_NO_TIME;
     state->discontinuity = 1;
+    state->grid_next = pd_ring_next(grid);
     if (native) {
         pd_clock_init(&state->clock, config->rate_hz, config->prior_ppm, config->transport_ns);
         state->next = state->good_until = state->valid_from = pd_ring_next(native);
@@ -80,7 +81,7 @@ static void tell(struct pd_source *source, uint32_t kind, int64_t now_ns, int64_
         uint64_t words[PD_EVENT_WORDS];
     } out = { .event = { .t_ns = now_ns, .kind = kind, .source = source->config.slot,
                          .a = a, .b = b, .c = c, .x = x } };
-    pd_ring_push(source->events, out.words);
+    if (!source->muted) pd_ring_push(source->events, out.words);
 }
 
 static double *row_of(const struct pd_source *source, uint64_t index)
@@ -308,6 +309,18 @@ int64_t pd_source_due(const struct pd_source *source, int64_t grid_t0_ns)
            source->config.delay_ns + source->config.hold_ns;
 }
 
+void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until)
+{
+    struct pd_source_state *state = source->state;
+    uint64_t oldest = pd_ring_oldest(source->native);
+    if (first < oldest) first = oldest;
+    state->next = state->good_until = state->valid_from = first;
+    source->muted = 1;
+    take(source, 0, INT64_MAX, until);
+    source->muted = 0;
+    if (pd_clock_is_locked(&state->clock)) state->discontinuity = 0;
+}
+
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit)
 {
     int emitted = 0;
@@ -319,6 +332,7 @@ int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns,
         emitted++;
     }
     if (source->native) take(source, now_ns, INT64_MAX, limit);
+    source->state->grid_next = pd_ring_next(source->grid);
     return emitted;
 }
 

@@ -57,6 +57,7 @@ struct pd_source_state {
     uint64_t next;                  /* next native index to take */
     uint64_t good_until;            /* one past the newest sample that was there */
     uint64_t valid_from;            /* first index of this segment */
+    uint64_t grid_next;             /* next grid index */
     int64_t newest_ns;              /* arrival of the newest sample taken, or PD_NO_TIME */
     int64_t silent_since_ns;        /* PD_NO_TIME while samples come */
     uint32_t discontinuity;         /* the next whole frame is the first of its kind */
@@ -72,6 +73,7 @@ struct pd_source {
     const struct pd_ring *native;   /* NULL without a device */
     struct pd_ring *grid;
     struct pd_ring *events;
+    int muted;                      /* warming: events were told already */
     uint32_t n_rows;                /* a power of two; each row is kept twice, so that any
                                        window of it lies in one piece */
     struct pd_source_state *state;  /* in the arena */
@@ -92,6 +94,10 @@ size_t pd_source_arena_bytes(const struct pd_source_config *config);
 int pd_source_init(struct pd_source *source, const struct pd_source_config *config, void *arena,
                    size_t arena_bytes, const struct pd_ring *native, struct pd_ring *grid,
                    struct pd_ring *events);
+
+/* Before the source is in a plan: takes the native samples [first, until), or those of
+ * them that are still there, in silence, so that it can go on where another left off. */
+void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until);
 
 /* Emits what is due by now_ns, taking native samples up to index `limit`.
  * Returns how many frames it emitted. grid_t0_ns: the instant of grid index 0. */

@@ -67,6 +67,7 @@ cdef extern from "pd_source.h" nogil:
         pd_resample resample
     struct pd_source_state:
         int64_t silent_since_ns
+        uint64_t grid_next
     struct pd_source:
         pd_source_config config
         pd_source_state *state
@@ -74,6 +75,7 @@ cdef extern from "pd_source.h" nogil:
     size_t pd_source_arena_bytes(const pd_source_config *config)
     int pd_source_init(pd_source *source, const pd_source_config *config, void *arena,
                        size_t arena_bytes, const pd_ring *native, pd_ring *grid, pd_ring *events)
+    void pd_source_warm(pd_source *source, uint64_t first, uint64_t until)
     int pd_source_get_report(const pd_source *source, pd_clock_report *report)
     void pd_grid_encode(const pd_grid *frame, uint64_t index, uint32_t n_channels, int64_t now_ns,
                         int64_t deadline_ns, uint8_t *out)

@@ -30,8 +30,6 @@ EVENT_WORDS = PD_EVENT_WORDS
 MAX_SOURCES = PD_MAX_SOURCES
 MAX_VALUES = PD_MAX_VALUES
 
-_GRID_HEAD_WORDS = PD_GRID_WORDS(1) - 1
-
 
 def grid_words(uint32_t n_channels):
     return PD_GRID_WORDS(n_channels)
@@ -47,10 +45,6 @@ def wall_offset_ns():
 
 def lock_text():
     return pd_engine_lock_text()
-
-
-def lock_buffer(uint8_t[::1] memory):
-    return 0 if mlock(&memory[0], memory.shape[0]) == 0 else errno
 
 
 cdef void *pages(size_t n, int *lock_error) noexcept nogil:
@@ -123,14 +117,29 @@ cdef class Source:
     def taken(self):
         return self.source.taken
 
+    @property
+    def grid_next(self):
+        return self.source.state.grid_next
+
+    def warm(self, uint64_t first):
+        cdef uint64_t until = pd_ring_next(&self.intake.ring.ring)
+        with nogil:
+            pd_source_warm(&self.source, first, until)
+
     def report(self):
         cdef pd_clock_report report
         if pd_source_get_report(&self.source, &report):
             return None
         return report
 
+    @staticmethod
+    def grid_next_of(bytes arena):
+        if <size_t>len(arena) < sizeof(pd_source_state):
+            raise ValueError("this state is of another build")
+        return (<pd_source_state *>(<char *>arena)).grid_next
+
     def restore(self, bytes arena):
-        if len(arena) != self.arena_bytes:
+        if <size_t>len(arena) != self.arena_bytes:
             raise ValueError("this state is of another build or configuration")
         memcpy(self.arena, <const char *>arena, self.arena_bytes)
 

@@ -21,6 +21,7 @@ cdef extern from "pd_intake.h" nogil:
         uint32_t n_values
         uint32_t slot
         pd_spsc *tap
+        pd_spsc *tap_begun
         pd_intake_state state
     int pd_intake_init(pd_intake *intake, pd_ring *ring, pd_intake_counts *counts, double rate_hz,
                        uint32_t modulus, uint32_t n_values)

@@ -48,6 +48,15 @@ class Intake:
         """Since the start: accepted, lost, duplicates, strays, resets, junk_bytes."""
     @property
     def last_arrival_ns(self) -> int | None: ...
+    @property
+    def next(self) -> int:
+        """The native index that comes next."""
+    @property
+    def journal_begun(self) -> bool:
+        """Whether the journal that was last asked for has this intake's state already."""
+    @staticmethod
+    def next_of(state: bytes) -> int:
+        """``next`` of a saved state: where its ring must begin."""
     state: bytes
 
 class Driver:

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 import os
 
-from phantomd.core.ring cimport Ring
+from phantomd.core.ring cimport Ring, pd_ring_next
 
 NATIVE_HEAD_WORDS = 5
 
@@ -59,10 +59,24 @@ cdef class Intake:
             "junk_bytes": self.counts.junk_bytes,
         }
 
+    @staticmethod
+    def next_of(bytes state):
+        if len(state) != sizeof(pd_intake_state):
+            raise ValueError("this state is of another build")
+        return (<pd_intake_state *>(<char *>state)).next
+
     @property
     def last_arrival_ns(self):
         cdef int64_t t_ns = self.counts.last_arrival_ns
         return None if t_ns == PD_NO_TIME else t_ns
+
+    @property
+    def journal_begun(self):
+        return self.intake.tap == self.intake.tap_begun
+
+    @property
+    def next(self):
+        return pd_ring_next(&self.ring.ring)
 
     @property
     def state(self):

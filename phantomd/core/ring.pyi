@@ -18,6 +18,8 @@ class Ring:
     @staticmethod
     def bytes_needed(words: int, n_slots: int) -> int:
         """0 for a size that can't be."""
+    def lock(self) -> int:
+        """Locks it in memory: 0, or the errno that refused it."""
     @property
     def words(self) -> int: ...
     @property

@@ -1,10 +1,13 @@
 """Ring of fixed-size frames. See ring.pyi."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.errno cimport EAGAIN
+from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport uint32_t, uint64_t
 
 import numpy as np
+
+cdef extern from "<sys/mman.h>" nogil:
+    int mlock(const void *at, size_t n)
 
 
 cdef class Ring:
@@ -37,6 +40,9 @@ cdef class Ring:
     @staticmethod
     def bytes_needed(uint32_t words, uint32_t n_slots):
         return pd_ring_bytes(words, n_slots)
+
+    def lock(self):
+        return 0 if mlock(self.view.buf, <size_t>self.view.len) == 0 else errno
 
     @property
     def words(self):

@@ -11,9 +11,9 @@ free of ripple. The ends meet zero without a kink, so images fall off with the c
 The minimum-phase choice has the same magnitude; its phase comes from the cepstrum of it.
 
 What leaves here is a table for ``pd_resample.h``: h at ``phases`` places a native sample. Weights
-are whole multiples of 2^-32, so each row sums to 1 exactly, in whatever order, and the last bits of
-a machine's cos and exp do not reach the signal. What a Prototype says about its response was
-measured from that table.
+are whole multiples of 2^-28, so each row sums to 1 exactly, in whatever order, and the last bits of
+a machine's cos, exp and BLAS are rounded away (but for a weight that happens to lie on a boundary).
+What a Prototype says about its response was measured from that table.
 
 Sources: C. L. Lawson, thesis, UCLA 1961 (the weights); Oppenheim and Schafer, Discrete-Time Signal
 Processing, ch. 13 (minimum phase from the cepstrum).
@@ -51,7 +51,7 @@ MINIMUM_DELAY_S = 0.020
 _ROWS_A_PERIOD = 2 * math.pi / math.sqrt(8e-6)
 
 _PASSBAND_STEP_HZ = 0.5
-_QUANTUM = 2.0**-32
+_QUANTUM = 2.0**-28
 _COEFFICIENT_QUANTUM = 2.0**-20
 _LAWSON_ROUNDS = 60
 _CEPSTRUM_POINTS = 1 << 15
@@ -149,6 +149,10 @@ def design(
         raise ConfigError(
             f"a passband of {passband_hz:g} Hz does not fit a grid of {grid_hz:g} Hz",
             hint=f"choose more than 0 and less than {grid_hz / 2:g} Hz",
+        )
+    if max_delay_s is not None and not 0 < max_delay_s <= 1:
+        raise ConfigError(
+            f"a delay of {max_delay_s:g} s is no resampler's", hint="give seconds, 1 at most"
         )
     linear_delay_s = LINEAR_DELAY_S if max_delay_s is None or phase == "minimum" else max_delay_s
     shape = _shortest_shape(rate_hz, grid_hz, passband_hz, linear_delay_s)

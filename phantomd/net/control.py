@@ -45,10 +45,15 @@ _VALUES_A_VISIT = 2048
 #: A client that goes on over its rate is not read for a while: answers cost as much as work.
 _REFUSALS_BEFORE_PAUSE = 64
 _PAUSE_S = 0.05
+#: Of answers gathered in one visit, before they are sent.
+_OUTBOX_BYTES = 64 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What the control socket grants. Values: numbers, strings, arrays and maps of one message."""
+    """What the control socket grants. ``values`` are the numbers and strings of a message, and 8
+    for each of its arrays and maps, so that decoding one is a matter of few milliseconds.
+    ``silence_s`` is for half a message, and for answers that nobody takes.
+    """
 
     message_bytes: int = 1 << 20
     depth: int = 16
@@ -74,10 +79,13 @@ class _Connection:
         self.refilled_s = now_s
         self.refusals = 0
         self.waiting = False
-        self.stalled = False
         self.ended = False
         self.closed = False
+        #: Running while answers lie unread.
+        self.unread: asyncio.TimerHandle | None = None
+        #: Running while the client is kept waiting for having asked too much.
         self.pause: asyncio.TimerHandle | None = None
+        #: Running while half a message is there.
         self.silence: asyncio.TimerHandle | None = None
 
 
@@ -102,6 +110,8 @@ class ControlServer:
         self._limits = Limits() if limits is None else limits
         self._connections: dict[_Connection, None] = {}
         self._ready: deque[_Connection] = deque()
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._refused_uids: set[int] = set()
         self._turning = False
         self._socket: UnixSocket | None = None
 
@@ -121,10 +131,10 @@ class ControlServer:
         self._listener.close()
         self._socket.remove()
         self._socket = None
-        tasks = [task for connection in self._connections for task in connection.tasks]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=flush_s)
         for connection in tuple(self._connections):
             self._end(connection)
         await self._farewells.finish(flush_s)
@@ -142,7 +152,9 @@ class ControlServer:
             sock.close()
             return
         if not self._permission.allows(peer):
-            log.warning("control refuses user %d (process %d)", peer.uid, peer.pid)
+            if peer.uid not in self._refused_uids:
+                self._refused_uids.add(peer.uid)
+                log.warning("control refuses user %d (process %d)", peer.uid, peer.pid)
             self._farewells.add(sock, refusal(self._permission.refusal(peer)))
             return
         if len(self._connections) >= self._limits.connections:
@@ -154,7 +166,7 @@ class ControlServer:
             return
         connection = _Connection(sock, peer, self._limits, self._loop.time())
         self._connections[connection] = None
-        self._loop.add_reader(sock.fileno(), self._wake, connection)
+        self._watch(connection)
 
     def _refuse(self, connection: _Connection, error: ControlError) -> None:
         """Answer what can't be gone on from, and close."""
@@ -175,13 +187,13 @@ class ControlServer:
     def _forget(self, connection: _Connection) -> None:
         connection.closed = True
         del self._connections[connection]
-        for timer in (connection.pause, connection.silence):
+        for timer in (connection.pause, connection.silence, connection.unread):
             if timer is not None:
                 timer.cancel()
         self._loop.remove_reader(connection.sock.fileno())
         self._loop.remove_writer(connection.sock.fileno())
 
-    # -- reading: turns of the loop ------------------------------------------------------------------
+    # -- reading: turns of the loop ----------------------------------------------------------------
 
     def _wake(self, connection: _Connection) -> None:
         """The connection has something to do: it waits for its turn."""
@@ -208,9 +220,16 @@ class ControlServer:
             self._turning = True
             self._loop.call_soon(self._turn)
 
+    def _watch(self, connection: _Connection) -> None:
+        """Read from a client only while it isn't kept waiting and takes its answers."""
+        if connection.ended or connection.pause is not None or connection.unread is not None:
+            self._loop.remove_reader(connection.sock.fileno())
+        else:
+            self._loop.add_reader(connection.sock.fileno(), self._wake, connection)
+
     def _visit(self, connection: _Connection) -> bool:
         """Whether there is more to do without the socket becoming readable."""
-        if connection.pause is not None or connection.stalled:
+        if connection.pause is not None or connection.unread is not None:
             return False
         if connection.scanner.hungry and not self._receive(connection):
             return False
@@ -220,7 +239,7 @@ class ControlServer:
                 if message is None:
                     break
                 self._handle(connection, message)
-                if connection.pause is not None or len(connection.outbox) > _STALL_BYTES:
+                if connection.pause is not None or len(connection.outbox) > _OUTBOX_BYTES:
                     break
         except ControlError as error:
             self._refuse(connection, error)
@@ -228,8 +247,9 @@ class ControlServer:
             return False
         self._time_silence(connection)
         self._flush(connection)
-        idle = connection.closed or connection.pause is not None or connection.stalled
-        return not (idle or connection.scanner.hungry)
+        return not (
+            connection.closed or connection.pause or connection.unread or connection.scanner.hungry
+        )
 
     def _receive(self, connection: _Connection) -> bool:
         try:
@@ -242,8 +262,8 @@ class ControlServer:
         if data:
             connection.inbox += data
             return True
-        self._loop.remove_reader(connection.sock.fileno())
         connection.ended = True
+        self._watch(connection)
         if connection.inbox:
             self._refuse(connection, BadFrame("the connection ended in a message", hint=SHAPE))
         else:
@@ -287,10 +307,10 @@ class ControlServer:
         message = f"half a message, and nothing more for {self._limits.silence_s:g} s"
         self._refuse(connection, BadFrame(message, hint=SHAPE))
 
-    # -- requests ------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------
 
     def _handle(self, connection: _Connection, message: bytes) -> None:
-        """Raises BadFrame on what is no request at all; every other error is an answer."""
+        """Raises BadFrame on what is no request at all. Every other error is an answer."""
         request, name, arguments = parse(message)
         try:
             self._take_token(connection)
@@ -306,12 +326,14 @@ class ControlServer:
             return
         task = asyncio.ensure_future(result)
         connection.tasks.add(task)
+        self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(connection, request, name, done))
 
     def _done(
         self, connection: _Connection, request: Any, name: str, task: asyncio.Future[Any]
     ) -> None:
         connection.tasks.discard(task)
+        self._tasks.discard(task)
         if task.cancelled():
             return
         error = task.exception()
@@ -338,13 +360,13 @@ class ControlServer:
             return
         connection.refusals += 1
         if connection.refusals % _REFUSALS_BEFORE_PAUSE == 0:
-            self._loop.remove_reader(connection.sock.fileno())
-            connection.pause = self._loop.call_later(_PAUSE_S, self._resume, connection)
+            connection.pause = self._loop.call_later(_PAUSE_S, self._unpause, connection)
+            self._watch(connection)
         raise RateLimited(what, hint=hint)
 
-    def _resume(self, connection: _Connection) -> None:
+    def _unpause(self, connection: _Connection) -> None:
         connection.pause = None
-        self._loop.add_reader(connection.sock.fileno(), self._wake, connection)
+        self._watch(connection)
         self._wake(connection)
 
     def _unknown(self, name: str) -> UnknownMethod:
@@ -352,7 +374,7 @@ class ControlServer:
         hint = f"did you mean {near[0]}?" if near else f"methods: {', '.join(self._methods)}"
         return UnknownMethod(f"no method {name[:64]!r}", hint=hint)
 
-    # -- answers -------------------------------------------------------------------------------------
+    # -- answers -----------------------------------------------------------------------------------
 
     def _answer(
         self, connection: _Connection, request: Any, error: ErrorBody | None, result: Any
@@ -381,19 +403,18 @@ class ControlServer:
         except OSError:
             self._drop(connection)
             return
-        descriptor = connection.sock.fileno()
         if connection.outbox and connection.unread is None:
             connection.unread = self._loop.call_later(
                 self._limits.silence_s, self._cut_off, connection
             )
-            self._loop.add_writer(descriptor, self._flush, connection)
-            if not connection.ended
-                self._loop.remove_reader(descriptor)
+            self._loop.add_writer(connection.sock.fileno(), self._flush, connection)
+            self._watch(connection)
         elif not connection.outbox and connection.unread is not None:
             connection.unread.cancel()
             connection.unread = None
-            self._loop.remove_writer(descriptor)
-            self._resume(connection)
+            self._loop.remove_writer(connection.sock.fileno())
+            self._watch(connection)
+            self._wake(connection)
 
     def _cut_off(self, connection: _Connection) -> None:
         unread = len(connection.outbox)

@@ -46,6 +46,8 @@ def _table() -> tuple[list[int], list[int], list[int]]:
 
 
 _SIZE, _LENGTH_BYTES, _EXTRA = _table()
+#: An empty map takes the decoder as long as some eight numbers.
+_CONTAINER_VALUES = 8
 _IS_STRING = [0xA0 <= byte < 0xC0 or 0xD9 <= byte <= 0xDB for byte in range(256)]
 
 
@@ -123,7 +125,7 @@ class Scanner:
 
     def _enter(self, count: int, at: int) -> None:
         """An array or a map begins: its announced values must fit into the limits."""
-        self._values += count
+        self._values += count + _CONTAINER_VALUES
         if len(self._open) > self._max_depth:
             raise TooBig(f"a message deeper than {self._max_depth} levels", hint=self._limits())
         if at + count > self._max_bytes or self._values > self._max_values:

@@ -15,6 +15,7 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_S = 0.25
 _ACCEPTS_A_WAKE_UP = 16
 _DRAIN_BYTES = 1 << 16
+_FEWEST = 16
 
 
 class Listener:
@@ -85,7 +86,7 @@ class Farewells:
     """
 
     def __init__(self, limit: int, wait_s: float = 1.0) -> None:
-        self._limit = limit
+        self._limit = max(limit, _FEWEST)
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
         self._leaving: dict[_Leaving, None] = {}

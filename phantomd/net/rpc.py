@@ -15,7 +15,7 @@ from phantomd.errors import BadFrame, BadParams, ControlError, PhantomError
 log = logging.getLogger(__name__)
 
 _REQUEST, _ANSWER, _NOTIFICATION = 0, 1, 2
-SHAPE = "[0, id, method, [{params}]], or [2, method, [{params}]] for no answer, as MessagePack"
+SHAPE = (
     "requests are MessagePack: [0, id, method, [{params}]], notifications [2, method, [{params}]]"
 )
 
@@ -44,11 +44,11 @@ def parse(message: bytes) -> tuple[int | None, str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadFrame(f"no MessagePack: {error}", hint=SHAPE) from error
     match fields:
-        case [kind, int() as request, str() as name, list() as params] if (
-            kind is not False and kind == _REQUEST and not isinstance(request, bool)
+        case [kind, request, str() as name, list() as params] if (
+            type(kind) is int and kind == _REQUEST and type(request) is int
         ):
             return request, name, params
-        case [kind, str() as name, list() as params] if kind == _NOTIFICATION:
+        case [kind, str() as name, list() as params] if type(kind) is int and kind == _NOTIFICATION:
             return None, name, params
     raise BadFrame("MessagePack, but no request", hint=SHAPE)
 

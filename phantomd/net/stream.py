@@ -10,13 +10,10 @@ All of it belongs to the event loop's thread.
 from __future__ import annotations
 
 import asyncio
-import enum
 import errno
 import logging
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 
 from phantomd.contracts import EEG_MAGIC, StreamStatus
 from phantomd.errors import (
@@ -27,13 +24,13 @@ from phantomd.errors import (
     PortNotAllowed,
     TooManyClients,
 )
+from phantomd.net.history import History, Subscriber
 from phantomd.net.listen import Farewells, Listener
 
 log = logging.getLogger(__name__)
 
 SNDBUF_BYTES = 32 * 1024
 _BACKLOG = 128
-_SEND_BYTES = 64 * 1024
 _RECV_BYTES = 16 * 1024
 _OWN_MESSAGES = 64
 #: A subscriber's host that died without a word is noticed after 15 + 3 * 5 s.
@@ -60,42 +57,13 @@ def msgpack_opening(start: bytes) -> bool | None:
     return 0x80 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF) if start else None
 
 
-class Subscriber:
-    """A connected client: where it is in the history, and what it is owed besides."""
-
-    def __init__(self, sock: socket.socket, greeting: bytes, cursor: int) -> None:
-        self.sock = sock
-        self.address = str(sock.getpeername()) if sock.fileno() >= 0 else "?"
-        self.cursor = cursor
-        #: The unsent end of a message that was begun.
-        self.rest = greeting
-        #: Messages for this client alone.
-        self.own: deque[bytes] = deque()
-        self.blocked = False
-        self.dropped = 0
-        self.lost_first = 0
-        self.lost = 0
-        #: The newest announcement among what was lost.
-        self.kept = b""
-        #: First bytes until they are judged, then None.
-        self.opening: bytes | None = b""
-        self.half_closed = False
-
-
-class _Piece(enum.Enum):
-    REST = 0
-    OWN = 1
-    GAP = 2
-    KEPT = 3
-    SHARED = 4
-
-
 class StreamServer:
     """A port with its subscribers.
 
-    ``greet`` makes what each connection gets first; ``history`` is how many messages a client may
-    be behind (2 s of the stream, at least 64 where messages come on events); ``gap(first_seq,
-    count)`` makes the message in place of lost ones (None: the stream's own indices tell);
+    ``greet`` makes what each connection gets first, which will be followed by the next message
+    published (so that is its ``first_index``); ``history`` is how many messages a client may be
+    behind (2 s of the stream, at least 64 where messages come on events); ``gap(first_seq, count)``
+    makes the message in place of lost ones (None: the stream's own indices tell);
     ``refuse`` makes the message for an error (None: the connection is just closed); ``opening``
     judges a client's first bytes; ``receive(client, data)`` takes what clients of a two-way stream
     send, and may raise a PhantomError, which is answered, and closes the connection where the error
@@ -126,17 +94,13 @@ class StreamServer:
         #: Sequence number of the next message. Never starts again.
         self.next_seq = 0
         self._greet = greet
-        self._limit = history
         self._opening = opening
         self._gap = gap
         self._refuse = refuse
         self._receive = receive
         self._max_clients = max_clients
-        #: Messages with their sequence numbers (None: an announcement). The position of the oldest
-        #: is ``_base``, that after the newest ``_head``.
-        self._history: deque[tuple[bytes, int | None]] = deque()
-        self._base = 0
-        self._head = 0
+        self._history = History(history)
+        #: Position up to which everybody who is not blocked has been sent the history.
         self._flushed = 0
         self._scheduled = False
         self._clients: dict[Subscriber, None] = {}
@@ -201,7 +165,8 @@ class StreamServer:
             return
         if len(client.own) >= _OWN_MESSAGES:
             client.own.popleft()
-            self._count(client, 1)
+            client.dropped += 1
+            self._dropped += 1
         client.own.append(message)
         if not client.blocked:
             self._send(client)
@@ -209,10 +174,10 @@ class StreamServer:
     def flush(self) -> None:
         """Send what was published to everybody who is not behind."""
         self._scheduled = False
-        if self._flushed == self._head:
+        cursor, head = self._flushed, self._history.head
+        if cursor == head:
             return
-        cursor, head = self._flushed, self._head
-        data, count = self._shared(cursor)
+        data, count = self._history.chunk(cursor)
         for client in tuple(self._clients):
             if client.blocked:
                 continue
@@ -229,8 +194,8 @@ class StreamServer:
             if sent == len(data):
                 client.cursor += count
             else:
-                self._settle(client, self._pieces(client), sent)
-            if client.cursor != head or client.rest:
+                client.settle(client.pieces(self._history, self._gap), sent)
+            if client.owed(self._history):
                 self._block(client)
         self._flushed = head
 
@@ -239,7 +204,7 @@ class StreamServer:
         connects from now on gets the new greeting."""
         self._end_all()
         self._history.clear()
-        self._base = self._flushed = self._head
+        self._flushed = self._history.head
 
     def status(self) -> StreamStatus:
         return StreamStatus(len(self._clients), self.next_seq, self._dropped)
@@ -266,7 +231,7 @@ class StreamServer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            client = Subscriber(sock, self._greet(), self._head)
+            client = Subscriber(sock, self._greet(), self._history.head)
         except OSError:  # it has already gone
             sock.close()
             return
@@ -326,7 +291,7 @@ class StreamServer:
             return
         refusal = self._refuse(error) if self._refuse is not None else b""
         if getattr(error, "closing", False):
-            log.debug("%s closes %s: %s", self.name, client.address, error.message)
+            log.debug("%s closes a client: %s", self.name, error.message)
             self._end(client, refusal)
         elif refusal:
             self.reply(client, refusal)
@@ -345,13 +310,13 @@ class StreamServer:
     def _end_all(self) -> None:
         for client in tuple(self._clients):
             # What was begun comes first, and without it nothing else could follow.
-            pieces = self._pieces(client, whole=True)
+            pieces = client.pieces(self._history, self._gap, whole=True)
             client.rest = b""
             self._end(client, b"".join(piece for piece, _ in pieces))
 
     def _drop(self, client: Subscriber, error: OSError) -> None:
         """The peer is gone: nothing to tell anybody."""
-        log.debug("%s lost %s: %s", self.name, client.address, error)
+        log.debug("%s lost a client: %s", self.name, error)
         self._forget(client)
         client.sock.close()
 
@@ -367,69 +332,26 @@ class StreamServer:
     def _append(self, message: bytes, seq: int | None) -> None:
         if not message:
             raise ValueError("an empty message has no place in a stream")
-        if len(self._history) == self._limit:
-            if self._flushed == self._base:
+        history = self._history
+        if history.full:
+            if self._flushed == history.base:
                 self.flush()
-            lost, lost_seq = self._history.popleft()
+            position = history.base
+            lost, lost_seq = history.pop()
             for client in self._blocked:
-                if client.cursor == self._base:
-                    self._lose(client, lost, lost_seq)
-            self._base += 1
-        self._history.append((message, seq))
-        self._head += 1
-        if not self._scheduled:
+                if client.cursor == position:
+                    client.lose(lost, lost_seq)
+                    self._dropped += lost_seq is not None
+        history.push(message, seq)
+        if not self._clients:
+            self._flushed = history.head
+        elif not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self.flush)
 
-    def _lose(self, client: Subscriber, message: bytes, seq: int | None) -> None:
-        client.cursor += 1
-        if seq is None:
-            client.kept = message
-            return
-        if not client.lost:
-            client.lost_first = seq
-        client.lost += 1
-        self._count(client, 1)
-
-    def _count(self, client: Subscriber, n_messages: int) -> None:
-        client.dropped += n_messages
-        self._dropped += n_messages
-
-    def _after(self, cursor: int) -> Iterable[tuple[bytes, int | None]]:
-        return islice(self._history, cursor - self._base, None)
-
-    def _shared(self, cursor: int) -> tuple[bytes, int]:
-        """Messages from a cursor on, as many as one send may take, and their number."""
-        if cursor == self._head - 1:
-            return self._history[-1][0], 1
-        messages: list[bytes] = []
-        size = 0
-        for message, _ in self._after(cursor):
-            messages.append(message)
-            size += len(message)
-            if size >= _SEND_BYTES:
-                break
-        return b"".join(messages), len(messages)
-
-    def _pieces(self, client: Subscriber, whole: bool = False) -> list[tuple[bytes, _Piece]]:
-        """What a client gets next, in order; ``whole``: all of it, else what one send may take."""
-        pieces = [(client.rest, _Piece.REST)] if client.rest else []
-        pieces += [(message, _Piece.OWN) for message in client.own]
-        if client.lost and self._gap is not None:
-            pieces.append((self._gap(client.lost_first, client.lost), _Piece.GAP))
-        if client.kept:
-            pieces.append((client.kept, _Piece.KEPT))
-        size = 0
-        for message, _ in self._after(client.cursor):
-            pieces.append((message, _Piece.SHARED))
-            size += len(message)
-            if size >= _SEND_BYTES and not whole:
-                break
-        return pieces
-
     def _send(self, client: Subscriber) -> None:
         """One send of what this client is owed; the loop calls again when there is room."""
-        pieces = self._pieces(client)
+        pieces = client.pieces(self._history, self._gap)
         try:
             sent = client.sock.send(b"".join(piece for piece, _ in pieces)) if pieces else 0
         except (BlockingIOError, InterruptedError):
@@ -437,32 +359,13 @@ class StreamServer:
         except OSError as error:
             self._drop(client, error)
             return
-        self._settle(client, pieces, sent)
-        if client.rest or client.own or client.kept or client.cursor != self._head:
+        client.settle(pieces, sent)
+        if client.owed(self._history):
             self._block(client)
         elif client.blocked:
             client.blocked = False
             del self._blocked[client]
             self._loop.remove_writer(client.sock.fileno())
-
-    def _settle(self, client: Subscriber, pieces: list[tuple[bytes, _Piece]], sent: int) -> None:
-        """Note what was sent: a piece that was begun becomes the rest."""
-        for piece, what in pieces:
-            if not sent:
-                return
-            match what:
-                case _Piece.OWN:
-                    client.own.popleft()
-                case _Piece.GAP:
-                    client.lost = 0
-                case _Piece.KEPT:
-                    client.kept = b""
-                case _Piece.SHARED:
-                    client.cursor += 1
-                    if self._gap is None:
-                        client.lost = 0
-            client.rest = piece[sent:]
-            sent -= min(sent, len(piece))
 
     def _block(self, client: Subscriber) -> None:
         if not client.blocked:

@@ -49,7 +49,8 @@ def gains(prototype: Prototype, tone_hz: float) -> tuple[complex, Array, Array]:
     basis = np.concatenate((np.cos(angles), np.sin(angles)), axis=1)
     parts = np.linalg.lstsq(basis, y[:, 0] + 1j * y[:, 1], rcond=None)[0]
     cosine, sine = np.split(parts, 2)
-    return (cosine[0] - 1j * sine[0]) / 2, images, np.hypot(abs(cosine[1:]), abs(sine[1:]))
+    image_gains = np.hypot(abs(cosine[1:]), abs(sine[1:])) / math.sqrt(2)
+    return (cosine[0] - 1j * sine[0]) / 2, images, image_gains
 
 
 def drifting_grid(prototype: Prototype, seconds: float) -> Array:
@@ -317,6 +318,17 @@ def test_a_delay_that_is_too_short_is_refused() -> None:
         design(250.0, max_delay_s=0.005)
     with pytest.raises(ConfigError, match="can't be as short"):
         design(250.0, "minimum", max_delay_s=0.003)
+
+
+@pytest.mark.parametrize("delay", [0.0, -1.0, 1.1, math.nan, math.inf])
+def test_a_delay_that_is_none_is_refused(delay: float) -> None:
+    with pytest.raises(ConfigError, match="is no resampler's"):
+        design(250.0, max_delay_s=delay)
+
+
+def test_an_unknown_phase_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no phase 'zero'"):
+        design(250.0, "zero")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("passband", [0.0, 64.0, math.nan])

@@ -28,11 +28,8 @@ class Delivery:
     behind: Ints
     true_s: Floats
 
-    def lose(self, start_s: float, samples: int) -> "Delivery":
-        """The same, without ``samples`` of them from ``start_s`` on. The crystal goes on."""
-        first = int(np.searchsorted(self.true_s, start_s))
-        kept = np.ones(len(self.index), np.bool_)
-        kept[first : first + samples] = False
+    def keep(self, kept: NDArray[np.bool_]) -> "Delivery":
+        """The same, without the samples that are not ``kept``. The crystal goes on."""
         return replace(
             self,
             index=self.index[kept],
@@ -40,6 +37,13 @@ class Delivery:
             behind=self.behind[kept],
             true_s=self.true_s[kept],
         )
+
+    def lose(self, start_s: float, samples: int) -> "Delivery":
+        """The same, without ``samples`` of them from ``start_s`` on."""
+        first = int(np.searchsorted(self.true_s, start_s))
+        kept = np.ones(len(self.index), np.bool_)
+        kept[first : first + samples] = False
+        return self.keep(kept)
 
 
 def exponential(mean_s: float) -> Jitter:
@@ -142,7 +146,7 @@ def _delivery(rate_hz: float, true_s: Floats, arrival_s: Floats, behind: Ints) -
 
 
 def error_ms(delivery: Delivery, clock: Clock | None = None) -> Floats:
-    """Read-out minus truth at each sample, told right after it was observed. NaN before the lock."""
+    """Read-out minus truth at each sample, told once it was observed. NaN before the lock."""
     clock = clock or Clock(delivery.rate_hz)
     told_ns = clock.observe_trace(delivery.index, delivery.arrival_ns, delivery.behind)
     nominal_ns = (delivery.index - delivery.index[0]) * (1e9 / delivery.rate_hz)

@@ -1,0 +1,249 @@
+"""TOML to contracts. A key that nobody knows is an error that names the file, the key and its neighbour.
+
+Precedence: ``--set key=value`` over the file over the defaults below. Every key is documented here,
+and ``phantomctl config`` shows the effective values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from phantomd.contracts import BASE_PORT, MONTAGE
+from phantomd.errors import ConfigError, PhantomError, UnknownKey, WrongType
+
+Priority = Annotated[int, Meta(ge=0, le=99)]
+Milliseconds = Annotated[float, Meta(ge=0, le=10_000)]
+Label = Annotated[str, Meta(min_length=1, max_length=16)]
+
+
+class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[daemon]``"""
+
+    #: Sessions, models, traces, baseline, the panic latch.
+    state: str = "~/.bci"
+    #: Control socket; empty: $PHANTOMD_CONTROL, else the run directory.
+    control: str = ""
+    #: Members of this group may use the control socket, besides the daemon's own user and root.
+    control_group: str = "phantomd"
+
+
+class StreamsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[streams]``"""
+
+    host: str = "127.0.0.1"
+    base_port: Annotated[int, Meta(ge=0, le=65_000)] = BASE_PORT
+    #: Connections a stream.
+    max_clients: Annotated[int, Meta(ge=1, le=4096)] = 256
+
+
+class GridConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[grid]``: from native samples to the 128 Hz grid."""
+
+    #: Resampling filter: linear phase, or less delay with a phase error.
+    phase: Literal["linear", "minimum"] = "linear"
+    #: How long a frame waits for late samples beyond the resampler's delay.
+    hold_ms: Milliseconds = 20.0
+    #: Losses up to this length are bridged, frames under longer ones are MISSING.
+    bridge_ms: Milliseconds = 20.0
+    #: A sample this late counts as lost.
+    lost_after_ms: Milliseconds = 100.0
+
+
+class MontageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[montage]``"""
+
+    #: Labels of the first device's channels, and of the frames before there is one.
+    labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=64)] = MONTAGE
+
+
+class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[realtime]``: priorities are SCHED_FIFO's, 0 does not ask for any; a core of -1 is any."""
+
+    tick_priority: Priority = 70
+    tick_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
+    intake_priority: Priority = 60
+    intake_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    #: Device addresses; the first one is on 7069.
+    devices: tuple[str, ...] = ("simulator:",)
+    daemon: DaemonConfig = DaemonConfig()
+    streams: StreamsConfig = StreamsConfig()
+    grid: GridConfig = GridConfig()
+    montage: MontageConfig = MontageConfig()
+    realtime: RealtimeConfig = RealtimeConfig()
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.daemon.state).expanduser()
+
+
+#: What ``config.reload`` can change in a running daemon; the rest needs a restart.
+RELOADABLE = frozenset({"grid"})
+
+
+def load(path: str | os.PathLike[str] | None = None, settings: Iterable[str] = ()) -> Config:
+    """Reads the file (none: the defaults), then applies ``key=value`` settings, dots for sections.
+
+    Raises ConfigError, UnknownKey, WrongType.
+    """
+    origin = "--set"
+    tree: dict[str, Any] = {}
+    if path is not None:
+        origin = str(path)
+        try:
+            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"{path}: no such file", hint="name an existing file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", hint="the file must be readable UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
+        check_keys(tree, Config, origin)
+    for setting in settings:
+        _apply(tree, setting)
+    check_keys(tree, Config, "--set" if path is None else origin)
+    return convert(tree, origin)
+
+
+def convert(tree: Mapping[str, Any], origin: str) -> Config:
+    """Raises WrongType, which names the key."""
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `")
+        key = path.rstrip("`").removeprefix("$.") or "?"
+        raise WrongType(f"{origin}: {key}: {reason}", hint=_hint_for(key)) from None
+    if not config.devices:
+        raise WrongType(
+            f"{origin}: devices: empty", hint='the default is devices = ["simulator:"]'
+        )
+    return config
+
+
+def check_keys(tree: Mapping[str, Any], struct: type[msgspec.Struct], origin: str, at: str = "") -> None:
+    """Raises UnknownKey for the first key that ``struct`` does not have, at any depth."""
+    hints = typing.get_type_hints(struct)
+    for key, value in tree.items():
+        where = f"{at}{key}"
+        if key not in hints:
+            near = difflib.get_close_matches(where, list(_all_keys(Config)), n=1, cutoff=0.5)
+            near = near or difflib.get_close_matches(
+                key, [name.rpartition(".")[2] for name in _all_keys(Config)], n=1
+            )
+            known = ", ".join(sorted(hints))
+            raise UnknownKey(
+                f"{origin}: unknown key {where!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"known here: {known}",
+            )
+        kind = hints[key]
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            if not isinstance(value, Mapping):
+                raise WrongType(
+                    f"{origin}: {where}: Expected `section`, got `{type(value).__name__}`",
+                    hint=f"write [{where}] and its keys below",
+                )
+            check_keys(value, kind, origin, where + ".")
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Dotted keys whose values differ."""
+    before, after = flat(old), flat(new)
+    return [key for key in after if before[key] != after[key]]
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Dotted key to value, in the order of the file."""
+    out: dict[str, Any] = {}
+
+    def walk(tree: Mapping[str, Any], at: str) -> None:
+        for key, value in tree.items():
+            if isinstance(value, Mapping):
+                walk(value, f"{at}{key}.")
+            else:
+                out[at + key] = value
+
+    walk(msgspec.to_builtins(config), "")
+    return out
+
+
+def _all_keys(struct: type[msgspec.Struct], at: str = "") -> Iterable[str]:
+    for key, kind in typing.get_type_hints(struct).items():
+        yield at + key
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            yield from _all_keys(kind, f"{at}{key}.")
+
+
+def _hint_for(key: str) -> str:
+    """What the key may hold, from its type."""
+    struct: Any = Config
+    kind: Any = None
+    for part in key.split("[")[0].split("."):
+        if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+            break
+        kind = typing.get_type_hints(struct, include_extras=True).get(part)
+        struct = kind
+    if kind is None:
+        return "see phantomd/config.py for every key"
+    return f"{key} takes {_describe(kind)}"
+
+
+def _describe(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin is Annotated:
+        base, *notes = typing.get_args(kind)
+        limits = [
+            text
+            for note in notes
+            if isinstance(note, Meta)
+            for text in (
+                f"at least {note.ge}" if note.ge is not None else "",
+                f"at most {note.le}" if note.le is not None else "",
+            )
+            if text
+        ]
+        return ", ".join([_describe(base), *limits])
+    if origin is Literal:
+        return " or ".join(repr(value) for value in typing.get_args(kind))
+    if origin is tuple:
+        return f"a list of {_describe(typing.get_args(kind)[0])}"
+    if origin is types.UnionType:
+        return " or ".join(_describe(part) for part in typing.get_args(kind))
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _apply(tree: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise ConfigError(f"--set {setting}: no key=value", hint="for example --set grid.hold_ms=30")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: --set grid.phase=minimum
+    *sections, last = key.split(".")
+    at = tree
+    for section in sections:
+        at = at.setdefault(section, {})
+        if not isinstance(at, dict):
+            raise WrongType(f"--set {key}: {section!r} is no section", hint="see `phantomctl config`")
+    at[last] = value
+
+
+def describe_error(error: PhantomError) -> str:
+    """One line for a terminal."""
+    return f"{error.message}\n  hint: {error.hint}" if error.hint else error.message

@@ -1,0 +1,350 @@
+"""The composition root: what starts, in which order; stopped in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import grp
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from phantomd import __version__
+from phantomd.config import RELOADABLE, Config, changes, flat, load
+from phantomd.contracts import (
+    PORTS,
+    PROTOCOL,
+    Event,
+    Hello,
+    StageStats,
+    Status,
+    control_paths,
+)
+from phantomd.core.engine import now_ns, wall_offset_ns
+from phantomd.devices.scan import scan
+from phantomd.devices.supervisor import Supervisor
+from phantomd.engine.engine import Engine, Slot
+from phantomd.engine.ledger import (
+    CONTROL_DEADLINE_NS,
+    LOOP_DEADLINE_NS,
+    LoopLag,
+)
+from phantomd.engine.publish import Publisher, Waker
+from phantomd.errors import ConfigError, PhantomError
+from phantomd.intents.panic import PanicLatch
+from phantomd.net.control import ControlServer
+from phantomd.net.envelope import Envelope
+from phantomd.net.methods import methods, uptime_s
+from phantomd.net.stream import StreamServer, eeg_opening, json_opening
+from phantomd.records.journal import JournalSession
+
+log = logging.getLogger(__name__)
+
+#: Two seconds of the grid, and of a stream of events that come in handfuls.
+EEG_HISTORY = 256
+EVENTS_HISTORY = 1024
+
+Step = tuple[str, Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]
+
+
+class Daemon:
+    """``await start()``, then it streams until ``await stop()``. One event loop, one thread of
+    Python; the tick and the devices have their own."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        config_path: Path | None = None,
+        settings: tuple[str, ...] = (),
+        control_path: Path | None = None,
+    ) -> None:
+        self.config = config
+        self._config_path = config_path
+        self._settings = settings
+        self.control_path = control_path or _control_path(config)
+        self._started_ns = time.monotonic_ns()
+        self._epoch = uuid.uuid4()
+        self._wall_offset_ns = wall_offset_ns()
+        self._ready = False
+        self._running: list[Step] = []
+        self._degraded: list[str] = []
+        self._journal: JournalSession | None = None
+
+        self.panic = PanicLatch(config.state_dir)
+        self.engine = Engine(config, now_ns())
+        self._loop_lag = self.engine.ledger.stage("loop", LOOP_DEADLINE_NS)
+        self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
+        self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
+        self._lag: LoopLag | None = None
+        self._envelope = Envelope("events", self._epoch.hex, json=True)
+        self.publisher = Publisher(self.engine, self._publish_frames, self._emit)
+        self.supervisor = Supervisor(
+            self.engine, config.montage.labels, self.emit, self._layout_changed
+        )
+        self.streams = {
+            "eeg": self._stream(
+                "eeg",
+                greet=lambda: self.engine.header(
+                    self.engine.slots[0], self.publisher.reader
+                ).encode(),
+                history=EEG_HISTORY,
+                opening=eeg_opening,
+            ),
+            "events": self._stream(
+                "events",
+                greet=self._greet_events,
+                history=EVENTS_HISTORY,
+                opening=json_opening,
+                gap=self._envelope.gap,
+                refuse=self._envelope.error,
+            ),
+        }
+        self.control = ControlServer(
+            self.control_path, methods(self), allow=_group(config.daemon.control_group)
+        )
+
+    def _stream(self, name: str, **how: Any) -> StreamServer:
+        streams = self.config.streams
+        port = streams.base_port + PORTS[name] if streams.base_port else 0
+        return StreamServer(name, streams.host, port, max_clients=streams.max_clients, **how)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def _steps(self) -> list[Step]:
+        """In the order of starting: ports before the tick, so that no frame is made unseen; devices
+        when there is somewhere for their samples to go; control when there is something to say."""
+        return [
+            ("eeg port", self.streams["eeg"].start, self.streams["eeg"].close),
+            ("events port", self.streams["events"].start, self.streams["events"].close),
+            ("tick", self._start_tick, self._stop_tick),
+            ("journal", _nothing, self._close_journal),
+            ("devices", self._start_devices, self.supervisor.stop),
+            ("control", self.control.start, self.control.close),
+            ("readiness", self._start_ready, self._stop_ready),
+        ]
+
+    async def start(self) -> None:
+        """Raises a PhantomError, after stopping what had started."""
+        try:
+            for step in self._steps():
+                await step[1]()
+                self._running.append(step)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """What started last stops first; each step is tried, whatever the ones before did."""
+        while self._running:
+            name, _, stop = self._running.pop()
+            try:
+                await stop()
+            except Exception:
+                log.exception("stopping %s failed", name)
+
+    async def _start_tick(self) -> None:
+        self._waker.start()
+        self.engine.start(self._waker.fd)
+        self._lag = LoopLag(asyncio.get_running_loop(), self._loop_lag)
+        self._lag.start()
+
+    async def _stop_tick(self) -> None:
+        if self._lag is not None:
+            self._lag.stop()
+        self.engine.stop()
+        self._on_tick()
+        self._waker.stop()
+
+    async def _start_devices(self) -> None:
+        self.supervisor.start()
+        for address in self.config.devices:
+            self.supervisor.watch(address)
+
+    async def _start_ready(self) -> None:
+        if self.panic.is_set:
+            self._say_panic("panic is set")
+        # What is loaded now stays: a full collection would keep the loop for tens of milliseconds.
+        gc.collect()
+        gc.freeze()
+        self._ready = True
+        _notify("READY=1\nSTATUS=streaming")
+        log.info(
+            "phantomd %s: eeg on %s:%d, control at %s",
+            __version__,
+            self.config.streams.host,
+            self.streams["eeg"].port,
+            self.control_path,
+        )
+
+    async def _stop_ready(self) -> None:
+        self._ready = False
+        _notify("STOPPING=1")
+        gc.unfreeze()
+
+    # -- streaming ---------------------------------------------------------------------------------
+
+    def _on_tick(self) -> None:
+        self.publisher.publish(now_ns())
+
+    def _publish_frames(self, data: bytes, n_frames: int) -> None:
+        self.streams["eeg"].publish(data, n_frames)
+
+    def emit(self, event: Event) -> None:
+        """A line on ``events``, from anybody but the tick."""
+        if self._journal is not None:
+            self._journal.note(self.streams["events"].next_seq, now_ns(), event)
+        self._emit(event)
+
+    def _emit(self, event: Event) -> None:
+        if event.kind == "device" and event.state in ("stalled", "streaming"):
+            self.supervisor.mark(event.device_id, event.state)
+        stream = self.streams["events"]
+        published_ns = now_ns()
+        t_ns = event.fields.get("t_ns", published_ns)
+        age_us = max(0, (published_ns - t_ns) // 1000)
+        stream.publish(self._envelope.data(stream.next_seq, t_ns, age_us, False, event.data()))
+
+    def _greet_events(self) -> bytes:
+        return self._envelope.metadata(
+            None, self.publisher.newest_ns, wall_offset_ns(), {"kinds": list(_KINDS)}
+        )
+
+    def _layout_changed(self, slot: Slot) -> None:
+        if slot.number == 0 and self.publisher.reader_grid is not slot.grid:
+            self._on_tick()
+            self.publisher.layout_changed()
+            self.streams["eeg"].restart()
+
+    # -- what control asks -------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        return Hello(
+            f"phantomd/{__version__}",
+            PROTOCOL,
+            self.engine.slots[0].epoch.hex,
+            self.publisher.newest_ns,
+            wall_offset_ns(),
+            {name: stream.port for name, stream in self.streams.items()},
+        )
+
+    def status(self) -> Status:
+        return Status(
+            ready=self._ready,
+            degraded=[*self._degraded, *self.engine.degraded()],
+            devices=self.supervisor.infos(),
+            streams={name: stream.status() for name, stream in self.streams.items()},
+            sessions=0,
+            recording=None,
+            panic=self.panic.is_set,
+            uptime_s=uptime_s(self._started_ns),
+            detail={
+                "panic_reason": self.panic.reason,
+                "journal": self._journal.status() if self._journal else None,
+                "heartbeats": self.engine.core.beats,
+                "heartbeats_skipped": self.engine.core.beats_skipped,
+                "slow_callbacks": dict(self.engine.ledger.slow_callbacks),
+            },
+        )
+
+    def ledger(self) -> dict[str, StageStats]:
+        return self.engine.ledger.snapshot()
+
+    def show_config(self) -> dict[str, Any]:
+        return flat(self.config)
+
+    def reload_config(self) -> dict[str, Any]:
+        """Reads the file again; what can change in a running daemon does, the rest is named."""
+        new = load(self._config_path, self._settings)
+        changed = changes(self.config, new)
+        restart = [key for key in changed if key.partition(".")[0] not in RELOADABLE]
+        live = [key for key in changed if key not in restart]
+        if live:
+            self.engine.apply(new.grid)
+            self.config = _with_grid(self.config, new)
+        return {"changed": live, "needs_restart": restart}
+
+    def scan(self) -> list[dict[str, Any]]:
+        return scan(self.supervisor.infos())
+
+    def set_panic(self, is_set: bool, reason: str) -> None:
+        self.panic.put(is_set, reason, now_ns() + wall_offset_ns())
+        self._say_panic("panic set" if is_set else "panic cleared")
+
+    def _say_panic(self, what: str) -> None:
+        reason = f": {self.panic.reason}" if self.panic.reason else ""
+        level = "alert" if self.panic.is_set else "info"
+        log.warning("%s%s", what, reason)
+        self.emit(
+            Event("panic", level, what + reason, fields={"panic": self.panic.is_set})  # type: ignore[arg-type]
+        )
+
+    async def journal_start(self, path: str | None) -> dict[str, str]:
+        if self._journal is not None:
+            raise ConfigError(
+                f"a journal is being written: {self._journal.path}",
+                hint="stop it first: phantomctl journal stop",
+            )
+        default = time.strftime("journals/%Y%m%d_%H%M%S.pdj")
+        target = Path(path).expanduser() if path else self.config.state_dir / default
+        self._journal = JournalSession.open(target, self.engine, self.config)
+        try:
+            await self._journal.begin()
+        except BaseException:
+            self._journal = None
+            raise
+        return {"path": str(target)}
+
+    async def journal_stop(self) -> dict[str, Any]:
+        if self._journal is None:
+            raise ConfigError("no journal is being written", hint="phantomctl journal start")
+        journal, self._journal = self._journal, None
+        return await journal.end()
+
+    async def _close_journal(self) -> None:
+        if self._journal is not None:
+            await self.journal_stop()
+
+
+_KINDS = ("device", "gap", "tick", "panic", "alert", "session", "clock")
+
+
+def _with_grid(old: Config, new: Config) -> Config:
+    import msgspec
+
+    return msgspec.structs.replace(old, grid=new.grid)
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _control_path(config: Config) -> Path:
+    return Path(config.daemon.control) if config.daemon.control else control_paths()[0]
+
+
+def _group(name: str) -> str | None:
+    """The group, where the system has it: a user's own daemon needs none."""
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return None
+    return name
+
+
+def _notify(message: str) -> None:
+    """sd_notify(3): tells the service manager, where there is one."""
+    where = os.environ.get("NOTIFY_SOCKET", "")
+    if not where:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.sendto(message.encode(), "\0" + where[1:] if where.startswith("@") else where)
+
+
+__all__ = ["Daemon", "PhantomError"]

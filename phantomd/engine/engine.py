@@ -1,0 +1,247 @@
+"""The engine: devices in, grid frames and events out, on the real clock or a virtual one.
+
+It owns the native rings' other end, the grid rings and the plan; what is published, and to whom, is
+net's business. Slot 0 is the stream on 7069: it goes on, MISSING, while no device is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from phantomd.config import Config, GridConfig
+from phantomd.contracts import GRID_HZ, DeviceSpec, EegHeader
+from phantomd.core import engine as core
+from phantomd.core.intake import Pump
+from phantomd.core.ring import Ring
+from phantomd.devices.base import Device
+from phantomd.engine.ledger import EEG_DEADLINE_NS, Ledger
+from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source
+from phantomd.errors import DeviceError
+
+#: How much of the past a new source learns from.
+WARM_S = 60.0
+
+
+@dataclass(slots=True)
+class Slot:
+    """A place for a device: its grid goes on whoever sits in it."""
+
+    number: int
+    labels: tuple[str, ...]
+    grid: Ring
+    source: core.Source
+    epoch: uuid.UUID
+    device: Device | None = None
+    spec: DeviceSpec | None = None
+    pump: Pump | None = None
+
+
+class Engine:
+    """See the module. ``virtual``: no threads; ``step`` drives everything. One owner thread."""
+
+    def __init__(self, config: Config, grid_t0_ns: int, *, virtual: bool = False) -> None:
+        self._settings = config.grid
+        self._realtime = config.realtime
+        self._montage = config.montage.labels
+        self._virtual = virtual
+        self._core = core.Engine(grid_t0_ns)
+        self._next_event = 0
+        self._degraded: dict[str, str] = {}
+        self._serial = 0
+        #: Told of each plan, by its serial number, before any step can use it.
+        self.observer: Callable[[int], None] | None = None
+        self.ledger = Ledger()
+        self.ledger.add("tick", self._core.tick_lateness)
+        self.ledger.add("heartbeat", self._core.beat_lateness)
+        self.ledger.add("tick-work", self._core.work)
+        self._eeg_lateness = self.ledger.stage("eeg", EEG_DEADLINE_NS)
+        self.slots: list[Slot] = [self._idle_slot(0, self._montage)]
+        self._note_lock(self._core.lock_error, "tick-memory")
+        self._replan()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def start(self, notify_fd: int) -> None:
+        """Starts the tick thread; ``notify_fd`` is an eventfd that it tells of news."""
+        locked = core.lock_text()
+        self._note_lock(-locked if locked < 0 else 0, "tick-memory")
+        for ring in (self._core.events, *(slot.grid for slot in self.slots)):
+            self._note_lock(ring.lock(), "tick-memory")
+        self._core.start(
+            notify_fd, priority=self._realtime.tick_priority, cpu=self._realtime.tick_cpu
+        )
+
+    def stop(self) -> None:
+        """Ends the pumps, then the tick thread; what was emitted stays readable."""
+        for slot in self.slots:
+            if slot.pump is not None:
+                slot.pump.stop()
+        self._core.stop()
+
+    def degraded(self) -> list[str]:
+        """What the system refused, each with what to do about it."""
+        notes = dict(self._degraded)
+        if self._core.promote_error:
+            notes["tick-priority"] = _refused(
+                f"SCHED_FIFO {self._realtime.tick_priority} for the tick",
+                self._core.promote_error,
+                "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
+            )
+        for slot in self.slots:
+            if slot.pump is not None and slot.pump.promote_error:
+                notes["intake-priority"] = _refused(
+                    f"SCHED_FIFO {self._realtime.intake_priority} for the intake",
+                    slot.pump.promote_error,
+                    "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
+                )
+        return [f"{name}: {text}" for name, text in notes.items()]
+
+    def _note_lock(self, error: int, name: str) -> None:
+        if error and not self._virtual:
+            self._degraded[name] = _refused(
+                "locking memory", error, "raise LimitMEMLOCK or `ulimit -l`; see docs/realtime.md"
+            )
+
+    # -- devices -----------------------------------------------------------------------------------
+
+    def attach(
+        self, device: Device, spec: DeviceSpec | None = None, notify_fd: int = -1
+    ) -> Slot:
+        """Puts an open device into a free slot and, live, starts its pump. ``spec``: its own, but
+        for the name that it goes by here.
+
+        Slot 0 keeps its grid index; its epoch changes only when the channels do.
+        """
+        spec = device.spec if spec is None else spec
+        slot = next((slot for slot in self.slots if slot.device is None), None)
+        if slot is None:
+            if len(self.slots) == core.MAX_SOURCES:
+                raise DeviceError(
+                    f"{core.MAX_SOURCES} devices are open", hint="close one: phantomctl device close"
+                )
+            slot = self._idle_slot(len(self.slots), spec.labels)
+            self.slots.append(slot)
+        if spec.labels != slot.labels:
+            slot.labels = spec.labels
+            slot.epoch = uuid.uuid4()
+            slot.grid = self._new_grid(len(spec.labels), slot.grid.next)
+        intake = device.driver.intake
+        slot.source = make_source(
+            spec, intake, slot.grid, self._core.events, slot.number, self._settings
+        )
+        if not self._virtual:
+            for part in (intake.ring, slot.grid):
+                self._note_lock(part.lock(), "tick-memory")
+        slot.device, slot.spec = device, spec
+        self._replan()
+        if not self._virtual:
+            slot.pump = Pump(
+                device.driver,
+                device.fd,
+                notify_fd=notify_fd,
+                priority=self._realtime.intake_priority,
+                cpu=self._realtime.intake_cpu,
+            )
+        return slot
+
+    def detach(self, slot: Slot) -> None:
+        """Takes the device out; its grid goes on MISSING. The caller closes the device."""
+        if slot.pump is not None:
+            slot.pump.stop()
+            slot.pump = None
+        slot.device = slot.spec = None
+        slot.source = make_idle(
+            len(slot.labels), slot.grid, self._core.events, slot.number, self._settings
+        )
+        self._replan()
+
+    def apply(self, settings: GridConfig) -> None:
+        """New settings for the grid. Each source is made anew and warmed from its native ring, so
+        that frames go on without a break."""
+        self._settings = settings
+        for slot in self.slots:
+            if slot.device is None or slot.spec is None:
+                slot.source = make_idle(
+                    len(slot.labels), slot.grid, self._core.events, slot.number, settings
+                )
+            else:
+                slot.source = make_source(
+                    slot.spec,
+                    slot.device.driver.intake,
+                    slot.grid,
+                    self._core.events,
+                    slot.number,
+                    settings,
+                )
+                slot.source.warm(max(0, slot.source.taken - round(WARM_S * slot.spec.rate_hz)))
+        self._replan()
+
+    def spec_of(self, number: int) -> DeviceSpec | None:
+        return self.slots[number].spec if number < len(self.slots) else None
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def step(self, now_ns: int, limits: NDArray[np.uint64] | None = None) -> int:
+        """Virtual clock: lets devices that go by the clock deliver, then does what the tick does.
+
+        Returns when the next step is due. With ``limits`` (replay) the devices are fed by others.
+        """
+        if limits is None:
+            for slot in self.slots:
+                if slot.device is not None and slot.device.driver.by_clock:
+                    slot.device.driver.advance(now_ns)
+        return self._core.step(now_ns, limits)
+
+    def take_events(self) -> tuple[list[tuple[int, int, int, int, int, int, float]], int]:
+        """What the tick told since last time, and how much of it was lost (never, unless asleep)."""
+        events, self._next_event, lost = self._core.take_events(self._next_event)
+        return events, lost
+
+    def reader(self, slot: Slot) -> core.GridReader:
+        """From now on, for one subscriber."""
+        lateness = self._eeg_lateness if slot.number == 0 else None
+        return core.GridReader(slot.grid, deadline_ns=EEG_DEADLINE_NS, lateness=lateness)
+
+    def header(self, slot: Slot, reader: core.GridReader) -> EegHeader:
+        """What a subscriber of this slot's stream gets first."""
+        return EegHeader(
+            slot.labels, float(GRID_HZ), core.wall_offset_ns(), reader.next, slot.epoch.bytes
+        )
+
+    @property
+    def plan_serial(self) -> int:
+        return self._serial
+
+    @property
+    def settings(self) -> GridConfig:
+        return self._settings
+
+    @property
+    def core(self) -> core.Engine:
+        return self._core
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _idle_slot(self, number: int, labels: tuple[str, ...]) -> Slot:
+        first = self.slots[0].grid.next if number else 0
+        grid = self._new_grid(len(labels), first)
+        source = make_idle(len(labels), grid, self._core.events, number, self._settings)
+        return Slot(number, labels, grid, source, uuid.uuid4())
+
+    def _new_grid(self, n_channels: int, first: int) -> Ring:
+        return Ring(core.grid_words(n_channels), GRID_SLOTS, first=first)
+
+    def _replan(self) -> None:
+        if self.observer is not None:
+            self.observer(self._serial + 1)
+        self._serial = self._core.set_plan([slot.source for slot in self.slots])
+
+
+def _refused(what: str, error: int, hint: str) -> str:
+    return f"{what} was refused ({os.strerror(error)}): {hint}"

@@ -1,0 +1,52 @@
+"""From configuration and devices to what the tick does."""
+
+from __future__ import annotations
+
+import math
+
+from phantomd.config import GridConfig
+from phantomd.contracts import DeviceSpec, Flag
+from phantomd.core.engine import Source
+from phantomd.core.intake import Intake
+from phantomd.core.ring import Ring
+from phantomd.engine.prototype import design
+
+#: Frames in a grid ring: 16 s, so that a reader in Python may sleep through a garbage collection.
+GRID_SLOTS = 2048
+
+_MS = 1_000_000
+
+
+def make_source(
+    spec: DeviceSpec, intake: Intake, grid: Ring, events: Ring, slot: int, settings: GridConfig
+) -> Source:
+    """The tick's side of a device: its clock, its resampler, its frames on ``grid``."""
+    prototype = design(spec.rate_hz, settings.phase)
+    return Source(
+        intake,
+        grid,
+        events,
+        n_channels=len(spec.labels),
+        slot=slot,
+        flags=int(Flag.SIMULATED) if spec.simulated else 0,
+        table=prototype.table,
+        ahead=prototype.ahead,
+        hold_ns=round(settings.hold_ms * _MS),
+        bridge_ns=round(settings.bridge_ms * _MS),
+        lost_after_ns=round(settings.lost_after_ms * _MS),
+        delay_ns=math.ceil(prototype.delay_s * 1e9),
+        transport_ns=round(spec.transport_us * 1e3),
+    )
+
+
+def make_idle(n_channels: int, grid: Ring, events: Ring, slot: int, settings: GridConfig) -> Source:
+    """MISSING frames at the grid's pace, as late as a Cyton's would be."""
+    return Source(
+        None,
+        grid,
+        events,
+        n_channels=n_channels,
+        slot=slot,
+        hold_ns=round(settings.hold_ms * _MS),
+        delay_ns=math.ceil(design(250.0, settings.phase).delay_s * 1e9),
+    )

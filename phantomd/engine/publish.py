@@ -1,0 +1,65 @@
+"""From the engine to the ports: one wake-up of the event loop, frames and events on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+
+from phantomd.contracts import Event
+from phantomd.core.engine import GridReader
+from phantomd.engine.engine import Engine
+from phantomd.engine.events import describe
+
+Frames = Callable[[bytes, int], None]
+Emit = Callable[[Event], None]
+
+
+class Publisher:
+    """Reads slot 0's grid and the tick's events; the same code on both clocks."""
+
+    def __init__(self, engine: Engine, frames: Frames, emit: Emit) -> None:
+        self._engine = engine
+        self._frames = frames
+        self._emit = emit
+        self.reader_grid = engine.slots[0].grid
+        self.reader: GridReader = engine.reader(engine.slots[0])
+        self.newest_ns: int | None = None
+
+    def publish(self, now_ns: int) -> None:
+        """Hands on all that the tick has made by now."""
+        data, _, n_frames, t_ns = self.reader.drain(now_ns)
+        if n_frames:
+            self.newest_ns = t_ns
+            self._frames(data, n_frames)
+        raw_events, lost = self._engine.take_events()
+        for raw in raw_events:
+            self._emit(describe(raw, self._engine.spec_of))
+        if lost:
+            self._emit(Event("alert", "alert", f"{lost} events of the tick were lost"))
+
+    def layout_changed(self) -> None:
+        """Slot 0 has another grid: read that from its next frame on."""
+        self.reader_grid = self._engine.slots[0].grid
+        self.reader = self._engine.reader(self._engine.slots[0])
+
+
+class Waker:
+    """The eventfd between the tick thread and the event loop."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def start(self) -> None:
+        asyncio.get_running_loop().add_reader(self.fd, self._readable)
+
+    def stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.fd)
+        os.close(self.fd)
+
+    def _readable(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        self._call()

@@ -1,0 +1,1 @@
+"""From decoded intents to actions, and what may stop them."""

@@ -1,0 +1,194 @@
+"""Intake journal: all that a daemon took in, written on demand, so that the same comes out again.
+
+It can begin in the middle of a run: intake, driver and tick each put their plain state first. The
+records and the file are laid out in csrc/pd_journal.h; ``replay`` reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from phantomd import __version__
+from phantomd.config import Config, GridConfig
+from phantomd.contracts import DeviceSpec, Event
+from phantomd.core.journal import JournalWriter, Tap, tap_engine, tap_intake
+from phantomd.engine.engine import Engine
+from phantomd.errors import JournalError
+
+_BEGIN_S = 2.0
+_POLL_S = 0.005
+
+
+class Kind(enum.IntEnum):
+    """``enum pd_journal_kind``."""
+
+    META = 1
+    BYTES = 2
+    SAMPLE = 3
+    RESET = 4
+    TICK = 5
+    PLAN = 6
+    CONTROL = 7
+    INTAKE_STATE = 8
+    DROPPED = 9
+    END = 10
+    DRIVER_STATE = 11
+    SOURCE_STATE = 12
+    ENGINE_STATE = 13
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """The first thing in a journal."""
+
+    daemon: str
+    unix_ns: int
+    config: Config
+
+
+class PlanSlot(msgspec.Struct, frozen=True):
+    number: int
+    labels: tuple[str, ...]
+    spec: DeviceSpec | None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the tick worked on from this serial number on."""
+
+    serial: int
+    settings: GridConfig
+    slots: tuple[PlanSlot, ...]
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A line on ``events`` that did not come from the tick, with its place in that stream."""
+
+    seq: int
+    event: Event
+
+
+class JournalSession:
+    """One journal being written. Belongs to the event loop."""
+
+    def __init__(self, path: Path, fd: int, engine: Engine, config: Config) -> None:
+        self.path = path
+        self._fd = fd
+        self._engine = engine
+        self._own = Tap(1 << 20)
+        self._taps: dict[int, Tap] = {}
+        self._tapped: dict[int, object] = {}
+        self._tick = Tap()
+        self._writer = JournalWriter(fd)
+        for tap in (self._own, self._tick):
+            self._writer.add(tap)
+        self._put(Kind.META, Meta(f"phantomd/{__version__}", time.time_ns(), config))
+
+    @classmethod
+    def open(cls, path: Path, engine: Engine, config: Config) -> JournalSession:
+        """A new file, readable by its owner alone. Raises JournalError."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise JournalError(
+                f"{path}: {error.strerror}", hint="name a new file in a directory that can be written"
+            ) from error
+        return cls(path, fd, engine, config)
+
+    async def begin(self) -> None:
+        """Devices first, each with its state; then, once the tick has taken all that came before,
+        the tick. Raises JournalError when the engine stands still."""
+        self._engine.observer = self._plan_comes
+        self._plan_comes(self._engine.plan_serial)
+        open_slots = [slot for slot in self._engine.slots if slot.device is not None]
+        seen = {slot.number: slot.device.driver.intake.next for slot in open_slots if slot.device}
+        await self._until(
+            lambda: all(
+                slot.source.taken >= seen[slot.number] for slot in open_slots if slot.device
+            )
+        )
+        tap_engine(self._engine.core, self._tick)
+
+    async def end(self) -> dict[str, Any]:
+        """Lets the producers go, writes what is queued, closes. Raises JournalError."""
+        self._engine.observer = None
+        tap_engine(self._engine.core, None)
+        for slot in self._engine.slots:
+            if slot.device is not None:
+                tap_intake(slot.device.driver.intake, None, slot.number)
+        steps = self._engine.core.steps
+        rounds = {slot.number: slot.pump.rounds for slot in self._engine.slots if slot.pump}
+        await self._until(
+            lambda: (
+                (not self._engine.core.running or self._engine.core.steps > steps + 1)
+                and all(
+                    slot.pump is None
+                    or slot.pump.end_error != 0
+                    or slot.pump.rounds > rounds.get(slot.number, 0) + 1
+                    for slot in self._engine.slots
+                )
+            )
+        )
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._finish)
+        except OSError as error:
+            raise JournalError(
+                f"{self.path}: {error.strerror}", hint="the journal is cut short: free some disk"
+            ) from error
+        return self.status()
+
+    def note(self, seq: int, t_ns: int, event: Event) -> None:
+        """A line on ``events`` that was not the tick's."""
+        self._put(Kind.CONTROL, Note(seq, event), t_ns)
+
+    def status(self) -> dict[str, Any]:
+        taps = (self._own, self._tick, *self._taps.values())
+        return {
+            "path": str(self.path),
+            "bytes": self._writer.bytes_written,
+            "dropped": sum(tap.dropped for tap in taps),
+            "error": os.strerror(self._writer.error) if self._writer.error else None,
+        }
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        try:
+            self._writer.stop()
+            os.fsync(self._fd)
+        finally:
+            os.close(self._fd)
+
+    def _plan_comes(self, serial: int) -> None:
+        slots = self._engine.slots
+        for slot in slots:
+            if slot.device is not None and self._tapped.get(slot.number) is not slot.device:
+                if slot.number not in self._taps:
+                    self._taps[slot.number] = Tap()
+                    self._writer.add(self._taps[slot.number])
+                tap_intake(slot.device.driver.intake, self._taps[slot.number], slot.number)
+                self._tapped[slot.number] = slot.device
+        plan = Plan(
+            serial,
+            self._engine.settings,
+            tuple(PlanSlot(slot.number, slot.labels, slot.spec) for slot in slots),
+        )
+        self._put(Kind.PLAN, plan)
+
+    def _put(self, kind: Kind, record: msgspec.Struct, t_ns: int = 0) -> None:
+        self._own.put(kind, 0, t_ns, msgspec.msgpack.encode(record))
+
+    async def _until(self, condition: Any) -> None:
+        deadline_s = time.monotonic() + _BEGIN_S
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise JournalError(
+                    "the engine stands still", hint="the ledger (phantomctl ledger) says since when"
+                )
+            await asyncio.sleep(_POLL_S)

@@ -1,0 +1,96 @@
+"""An event loop in a thread of its own: tests are blocking clients of what runs there."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+WAIT_S = 10.0
+
+
+class Host:
+    """``call`` runs a function on the loop, ``wait`` a coroutine; both give its result."""
+
+    def __init__(self, kind: str = "uvloop") -> None:
+        self.loop = uvloop.new_event_loop() if kind == "uvloop" else asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._ending: list[Callable[[], Awaitable[None]]] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for close in reversed(self._ending):
+            self.wait(close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(WAIT_S)
+        self.loop.close()
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await awaitable
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(WAIT_S)
+
+    def call(self, function: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
+        async def run() -> T:
+            return function(*arguments, **keywords)
+
+        return self.wait(run())
+
+    def start(self, server: Any) -> Any:
+        """A server with ``start`` and ``close``; closed with the host."""
+        self.wait(server.start())
+        self._ending.append(server.close)
+        return server
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so, looked at on the loop."""
+
+        async def look() -> None:
+            async with asyncio.timeout(WAIT_S):
+                while not condition():
+                    await asyncio.sleep(0)
+
+        self.wait(look())
+
+
+def connect(port: int, rcvbuf: int | None = None) -> socket.socket:
+    """A client of a port on loopback; a small ``rcvbuf`` makes a client that soon is slow."""
+    sock = socket.socket()
+    sock.settimeout(WAIT_S)
+    if rcvbuf is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def read(sock: socket.socket, size: int) -> bytes:
+    """Exactly ``size`` bytes."""
+    data = b""
+    while len(data) < size:
+        more = sock.recv(size - len(data))
+        assert more, f"the stream ended after {len(data)} of {size} bytes"
+        data += more
+    return data
+
+
+def read_all(sock: socket.socket) -> bytes:
+    """Everything until the server ends the stream."""
+    data = b""
+    while more := sock.recv(1 << 16):
+        data += more
+    return data
