@@ -93,21 +93,34 @@ def deliver(
     fifo: bool = False,
     stalls: tuple[tuple[float, float], ...] = (),
     shifts: tuple[tuple[float, float], ...] = (),
+    extra_s: Floats | None = None,
 ) -> Delivery:
     """Each sample by itself, late by ``jitter``. ``fifo``: none overtakes another.
 
     ``stalls``: (start, length), the host reads nothing and then all at once; ``shifts``: (instant,
-    further constant delay).
+    further constant delay); ``extra_s``: any further delay of each sample.
     """
     arrival_s = true_s + jitter(rng, len(true_s))
+    if extra_s is not None:
+        arrival_s += extra_s
     for at_s, delay_s in shifts:
         arrival_s[true_s >= at_s] += delay_s
     for start_s, length_s in stalls:
         inside = (arrival_s >= start_s) & (arrival_s < start_s + length_s)
         arrival_s[inside] = start_s + length_s
-    if fifo or stalls or shifts:
+    if fifo or stalls or shifts or extra_s is not None:
         arrival_s = np.maximum.accumulate(arrival_s)
     return _delivery(rate_hz, true_s, arrival_s, np.zeros(len(true_s), np.int64))
+
+
+def drained(arrival_s: Floats, from_s: float, backlog_s: float, spacing_s: float) -> Floats:
+    """Delays that a queue adds: full from ``from_s`` on, it gives a sample each ``spacing_s``."""
+    begins = int(np.searchsorted(arrival_s, from_s))
+    place = np.arange(len(arrival_s) - begins)
+    leaves_s = from_s + backlog_s + place * spacing_s
+    added_s = np.zeros(len(arrival_s))
+    added_s[begins:] = np.maximum(0.0, leaves_s - arrival_s[begins:])
+    return added_s
 
 
 def deliver_clumps(

@@ -22,6 +22,7 @@
 #define EARLY_BLOCKS 2              /* one can be a corrupt index; two are evidence */
 #define TREND_BLOCKS 5              /* late blocks before their slope is believed */
 #define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
+#define DRAIN_NS 2e10               /* a queue that needs longer is a delay */
 #define CONTRADICTION_SD 4.0
 #define TWO_BLOCKS_SD 6.0           /* of two, each may lie in the long tail of the minima */
 #define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
@@ -268,8 +269,8 @@ static double out_of_line_ns(const struct pd_clock *clock)
 
 /* Late blocks: a stall of the host (over soon), a rate that has fallen (they
  * lie on a line that leaves the old one where they begin), a delay that has
- * grown (they stay), or a queue that drains (they come back by themselves, and
- * are waited for). Returns how many blocks to start anew from, or 0. */
+ * grown (they stay), or a queue that drains (they come back by themselves
+ * within seconds, and are waited for). Returns how many blocks to start anew from, or 0. */
 static int judge_late_run(struct pd_clock *clock)
 {
     int count = clock->run < PD_CLOCK_RECENT ? clock->run : PD_CLOCK_RECENT;
@@ -286,9 +287,10 @@ static int judge_late_run(struct pd_clock *clock)
     double change = slope - clock->slope;
     double change_limit = CONTRADICTION_SD * sqrt(fmax(misfit, clock->usual_var) / sum.uu +
                                                   square(clock->slope_sd));
-    if (change < -change_limit) return 0;
-
     double start_ns = sum.y - slope * sum.u - clock->usual_ns;
+    int drains = change < -change_limit && start_ns < -change * DRAIN_NS;
+    if (drains) return 0;
+
     double grown_ns = change * 3.0 * BLOCK_NS;      /* since the change, at the most */
     int leaves_line = change > change_limit && start_ns < out_of_line_ns(clock) + grown_ns;
     if (!leaves_line && clock->run < SHIFT_BLOCKS) return 0;

@@ -18,9 +18,10 @@
 /* A counter further on than this is no evidence, whatever lies in between. */
 #define MAX_REACH 16u
 
-/* Evidence: the counter outweighs anything that the bytes behind can say. */
+/* Evidence, by how seldom chance brings it about: 1 in 128, in 65536, in 256 and
+ * more. */
 #define BY_COUNTER 3
-#define BY_NEXT_COUNTER 2
+#define BY_NEXT_COUNTER 4
 #define BY_NEXT_HEAD 1
 #define NOT_FOLLOWED (-1)
 

@@ -132,11 +132,28 @@ static double room(const struct pd_intake *intake, uint32_t behind, int64_t arri
            (double)(state->next - state->origin);
 }
 
+static void put_sample(struct pd_intake *intake, unsigned kind, uint64_t index, uint32_t behind,
+                       int64_t arrival_ns, int64_t device_ns, const double *values)
+{
+    struct pd_spsc *tap = atomic_load_explicit(&intake->tap, memory_order_acquire);
+    if (!tap || intake->has_bytes) return;
+    struct {
+        struct pd_journal_sample head;
+        double value[PD_MAX_VALUES];
+    } body = { .head = { .index = index, .device_ns = device_ns, .behind = behind,
+                         .n_values = intake->n_values } };
+    uint32_t bytes = intake->n_values * (uint32_t)sizeof(double);
+    memcpy(body.value, values, bytes);
+    pd_journal_put(tap, kind, intake->slot, arrival_ns, &body,
+                   (uint32_t)sizeof body.head + bytes);
+}
+
 int pd_intake_counted(struct pd_intake *intake, uint32_t counter, uint32_t behind,
                       int64_t arrival_ns, int64_t device_ns, const double *values)
 {
     struct pd_intake_state *state = &intake->state;
     const uint32_t modulus = intake->modulus;
+    put_sample(intake, PD_JOURNAL_PACKET, counter, behind, arrival_ns, device_ns, values);
     counter %= modulus;
     if (!state->started || state->expect_reset) {
         accept_reset(intake, behind, arrival_ns, device_ns, values);
@@ -167,27 +184,11 @@ int pd_intake_counted(struct pd_intake *intake, uint32_t counter, uint32_t behin
     return 0;
 }
 
-static void put_sample(struct pd_intake *intake, struct pd_spsc *tap, uint64_t index,
-                       uint32_t behind, int64_t arrival_ns, int64_t device_ns,
-                       const double *values)
-{
-    struct {
-        struct pd_journal_sample head;
-        double value[PD_MAX_VALUES];
-    } body = { .head = { .index = index, .device_ns = device_ns, .behind = behind,
-                         .n_values = intake->n_values } };
-    uint32_t bytes = intake->n_values * (uint32_t)sizeof(double);
-    memcpy(body.value, values, bytes);
-    pd_journal_put(tap, PD_JOURNAL_SAMPLE, intake->slot, arrival_ns, &body,
-                   (uint32_t)sizeof body.head + bytes);
-}
-
 int pd_intake_indexed(struct pd_intake *intake, uint64_t index, uint32_t behind,
                       int64_t arrival_ns, int64_t device_ns, const double *values)
 {
     struct pd_intake_state *state = &intake->state;
-    struct pd_spsc *tap = atomic_load_explicit(&intake->tap, memory_order_acquire);
-    if (tap) put_sample(intake, tap, index, behind, arrival_ns, device_ns, values);
+    put_sample(intake, PD_JOURNAL_SAMPLE, index, behind, arrival_ns, device_ns, values);
     if (!state->started || state->expect_reset) {
         accept_reset(intake, behind, arrival_ns, device_ns, values);
         state->base = state->origin - index;        /* modulo 2^64, as is the sum below */

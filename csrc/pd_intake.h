@@ -37,6 +37,7 @@ struct pd_intake {
     uint32_t slot;                  /* the device's number in the journal */
     _Atomic(struct pd_spsc *) tap;  /* intake journal, or NULL */
     struct pd_spsc *tap_begun;      /* the journal that knows our state */
+    int has_bytes;                  /* its journal keeps the bytes that packets came in */
     /* from here on plain state: saved and restored as it is */
     struct pd_intake_state {
         uint64_t next;              /* index after the newest accepted sample */

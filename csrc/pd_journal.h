@@ -40,6 +40,7 @@ enum pd_journal_kind {
     PD_JOURNAL_DRIVER_STATE = 11,   /* device */
     PD_JOURNAL_SOURCE_STATE = 12,   /* tick: the source's arena */
     PD_JOURNAL_ENGINE_STATE = 13,   /* tick */
+    PD_JOURNAL_PACKET = 14,         /* device: as SAMPLE, `index` is the packet's counter */
 };
 
 struct pd_journal_file {

@@ -6,7 +6,7 @@
 #define TURN 6.283185307179586
 #define SQRT2 1.4142135623730951
 
-/* -- arithmetic that is the same everywhere ---------------------------------- */
+/* -- arithmetic ------------------------------------------------------------------ */
 
 static double from_bits(uint64_t bits)
 {
@@ -41,7 +41,6 @@ void pd_noise_sincos(uint64_t phase, double *sine, double *cosine)
     *cosine = (quarter + 1) & 2 ? -swap_c : swap_c;
 }
 
-/* 0 <= turns < 1, and small negative ones by wrapping. */
 uint64_t pd_noise_phase(double turns)
 {
     return turns < 0 ? 0 - (uint64_t)(-turns * 18446744073709551616.0)
@@ -70,7 +69,7 @@ double pd_noise_log(double x)
     return 2.0 * s * sum + (double)exponent * 0.6931471805599453;
 }
 
-/* |x| < 700. */
+/* x = k·ln 2 + r, ln 2 in two parts (fdlibm's e_exp.c); Taylor's series of r. */
 double pd_noise_exp(double x)
 {
     double scaled = x * 1.4426950408889634;
@@ -135,7 +134,6 @@ void pd_noise_normals(uint64_t key, uint64_t n, double *out, uint32_t count)
 
 /* -- filters --------------------------------------------------------------------- */
 
-/* The bilinear transform's pole (or zero) of a pd_noise_corner frequency. */
 double pd_noise_corner(double hz, double rate_hz)
 {
     double warped = tan_turns(0.5 * fmin(hz / rate_hz, 0.49));
@@ -158,9 +156,8 @@ static double cascade_power(const struct pd_cascade *cascade, double cycles)
     return power;
 }
 
-/* Scales the response to unit white noise to an RMS of 1 within low..high Hz. */
 void pd_cascade_normalise(struct pd_cascade *cascade, double low_hz, double high_hz,
-                              double rate_hz)
+                          double rate_hz)
 {
     const int steps = 400;
     double step = pd_noise_log(high_hz / low_hz) / steps, power = 0.0;
@@ -171,8 +168,8 @@ void pd_cascade_normalise(struct pd_cascade *cascade, double low_hz, double high
     cascade->gain = 1.0 / sqrt(power);
 }
 
-void pd_cascade_run(const struct pd_cascade *cascade, double *state, uint32_t stride,
-                        double *x, uint32_t width)
+void pd_cascade_run(const struct pd_cascade *cascade, double *state, uint32_t stride, double *x,
+                    uint32_t width)
 {
     for (uint32_t k = 0; k < cascade->n; k++) {
         const double pole = cascade->pole[k], zero = cascade->zero[k];
@@ -196,7 +193,7 @@ struct pd_wander pd_wander_of(double tau_s, double rate_hz)
 }
 
 double pd_wander_step(const struct pd_wander *wander, double *first, double *second,
-                          double normal)
+                      double normal)
 {
     double lost = 1.0 - wander->keep;
     *first += lost * (normal * wander->scale - *first);

@@ -17,6 +17,7 @@ static struct pd_spsc *journal_of(struct pd_driver *driver, int64_t t_ns)
     if (tap == intake->tap_begun) return tap;
     intake->tap_begun = tap;
     if (!tap) return NULL;
+    intake->has_bytes = driver->feed != NULL;
     pd_journal_put(tap, PD_JOURNAL_INTAKE_STATE, intake->slot, t_ns, &intake->state,
                    sizeof intake->state);
     if (driver->state_bytes)

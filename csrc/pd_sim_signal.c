@@ -74,7 +74,8 @@ static void init_background(struct pd_sim_signal *signal)
     const double rate_hz = config->rate_hz;
     double apart = pd_noise_exp(0.5 * config->background_exponent * pd_noise_log(PINK_RATIO));
     for (double hz = PINK_LOW_HZ; hz < PINK_TOP * rate_hz; hz *= PINK_RATIO)
-        pd_cascade_add(&signal->pink, pd_noise_corner(hz, rate_hz), pd_noise_corner(hz * apart, rate_hz));
+        pd_cascade_add(&signal->pink, pd_noise_corner(hz, rate_hz),
+                       pd_noise_corner(hz * apart, rate_hz));
     pd_cascade_normalise(&signal->pink, 0.5, fmin(40.0, 0.45 * rate_hz), rate_hz);
 
     /* Two channels correlate by the shared fraction times (1 + cos of the angle
@@ -151,7 +152,8 @@ int pd_sim_signal_init(struct pd_sim_signal *signal, struct pd_sim_signal_state 
     }
     signal->has_emg = 2.5 * EMG_LOW_HZ < rate_hz;
     if (signal->has_emg) {
-        double low = pd_noise_corner(EMG_LOW_HZ, rate_hz), high = pd_noise_corner(EMG_HIGH_HZ, rate_hz);
+        double low = pd_noise_corner(EMG_LOW_HZ, rate_hz);
+        double high = pd_noise_corner(EMG_HIGH_HZ, rate_hz);
         for (int order = 0; order < 2; order++) {
             pd_cascade_add(&signal->emg, low, 1.0);
             if (EMG_HIGH_HZ < 0.45 * rate_hz) pd_cascade_add(&signal->emg, high, -1.0);
@@ -166,7 +168,8 @@ int pd_sim_signal_init(struct pd_sim_signal *signal, struct pd_sim_signal_state 
 
     state->alpha_gain = config->eyes_closed ? config->alpha_closed_gain : 1.0;
     for (uint32_t t = 0; t < config->n_targets; t++) state->gate[t] = target_on(signal, t, 0);
-    state->next_blink = until_next(signal, KEY_BLINKS, 0, config->blink_per_min, BLINK_REFRACTORY_S);
+    state->next_blink =
+        until_next(signal, KEY_BLINKS, 0, config->blink_per_min, BLINK_REFRACTORY_S);
     state->next_emg = until_next(signal, KEY_EMGS, 0, config->emg_per_min, 0.0);
     state->next_pop = until_next(signal, KEY_POPS, 0, config->pop_per_min, 0.0);
 
@@ -175,7 +178,8 @@ int pd_sim_signal_init(struct pd_sim_signal *signal, struct pd_sim_signal_state 
     for (uint64_t n = 0 - (uint64_t)(WARM_S * rate_hz); n != 0; n++) {
         background_step(signal, n, sources);
         pd_noise_normals(signal->key[KEY_ALPHA], n, pair, 2);
-        pd_wander_step(&signal->alpha_swell, &state->alpha_swell[0], &state->alpha_swell[1], pair[0]);
+        pd_wander_step(&signal->alpha_swell, &state->alpha_swell[0], &state->alpha_swell[1],
+                       pair[0]);
         pd_wander_step(&signal->alpha_wander, &state->alpha_wander[0], &state->alpha_wander[1],
                     pair[1]);
     }
@@ -264,7 +268,8 @@ static double blink_at(double s)
         return 0.5 * (1.0 - BLINK_UNDER) +
                0.5 * (1.0 + BLINK_UNDER) * pd_noise_cos(0.5 * s / BLINK_UP_S);
     s -= BLINK_UP_S;
-    if (s < BLINK_UNDER_S) return BLINK_UNDER * (-0.5 - 0.5 * pd_noise_cos(0.5 * s / BLINK_UNDER_S));
+    if (s < BLINK_UNDER_S)
+        return BLINK_UNDER * (-0.5 - 0.5 * pd_noise_cos(0.5 * s / BLINK_UNDER_S));
     return 0.0;
 }
 
@@ -416,7 +421,8 @@ static uint32_t begin_own_pop(struct pd_sim_signal *signal, struct pd_sim_occurr
     if (pd_noise_uniform(key, count + 2) < 0.5) uv = -uv;
     uint32_t channel = (uint32_t)(pd_noise_uniform(key, count + 3) * signal->config.n_channels);
     pd_sim_signal_pop(signal, uv, 1u << channel);
-    uint64_t n = (uint64_t)(POP_TAU_S * signal->config.rate_hz * pd_noise_log(fabs(uv) / POP_GONE_UV));
+    double s = POP_TAU_S * pd_noise_log(fabs(uv) / POP_GONE_UV);
+    uint64_t n = (uint64_t)(s * signal->config.rate_hz);
     state->next_pop += until_next(signal, KEY_POPS, state->pops, signal->config.pop_per_min, 0.0);
     *began = (struct pd_sim_occurrence){ PD_SIM_POP, 1u << channel, state->n, n, uv };
     return 1;

@@ -92,7 +92,7 @@ class _Frames:
         if not count:
             return []
         whole = len(self._data) - rest
-        rows = np.frombuffer(bytes(self._data[:whole]), self._dtype)
+        rows = np.frombuffer(self._data[:whole], self._dtype)
         del self._data[:whole]
         frames = []
         for index, t_ns, flags, age_us, values in zip(
@@ -304,6 +304,8 @@ def connect(
         sock = socket.create_connection(where, timeout=timeout_s)
     except OSError as error:
         raise _nobody(stream, where, error) from error
+    # An iteration may wait for ever, but not for a daemon whose host has died.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
         connection: EegConnection | MessageConnection
         if stream == "eeg":

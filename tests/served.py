@@ -13,6 +13,7 @@ import uvloop
 
 T = TypeVar("T")
 WAIT_S = 10.0
+_clients: list[socket.socket] = []
 
 
 class Host:
@@ -33,6 +34,8 @@ class Host:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        while _clients:
+            _clients.pop().close()
         for close in reversed(self._ending):
             self.wait(close())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -68,10 +71,17 @@ class Host:
         self.wait(look())
 
 
+def client(family: socket.AddressFamily) -> socket.socket:
+    """A socket that can't hang a test, and is closed with the host."""
+    sock = socket.socket(family)
+    sock.settimeout(WAIT_S)
+    _clients.append(sock)
+    return sock
+
+
 def connect(port: int, rcvbuf: int | None = None) -> socket.socket:
     """A client of a port on loopback; a small ``rcvbuf`` makes a client that soon is slow."""
-    sock = socket.socket()
-    sock.settimeout(WAIT_S)
+    sock = client(socket.AF_INET)
     if rcvbuf is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
     sock.connect(("127.0.0.1", port))

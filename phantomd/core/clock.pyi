@@ -17,7 +17,7 @@ class ClockReport(msgspec.Struct, frozen=True):
     offset_sd_us: float
     """Random error of the time at the newest sample."""
     uncertainty_us: float
-    """That (3 sd), the bias that the jitter allows, and a native period where samples are clumped."""
+    """That (3 sd), the bias that the jitter allows, and a native period where there are clumps."""
     jitter_us: float
     """Typical spread of the block minima about the line."""
     clump: float

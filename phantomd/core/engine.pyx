@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from phantomd.core.hist cimport Histogram, pd_hist_add
@@ -144,6 +145,7 @@ cdef class Source:
         memcpy(self.arena, <const char *>arena, self.arena_bytes)
 
 
+@no_gc_clear                        # __dealloc__ needs the list of retired plans
 cdef class Engine:
     def __cinit__(self, int64_t grid_t0_ns, *, uint32_t n_events=4096):
         self.retired = []

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
+from phantomd.contracts import DeviceSpec
+from phantomd.core.intake import Driver, Intake
 from phantomd.devices.base import Address, Device
 from phantomd.errors import BadAddress
 
@@ -30,3 +32,10 @@ def opener(address: Address) -> Opener:
         )
     module, function = KINDS[address.kind]
     return cast(Opener, getattr(import_module(module), function))
+
+
+def replay_driver(spec: DeviceSpec, intake: Intake) -> Driver | None:
+    """What turns a journal's bytes of this device into samples again; None where it kept samples."""
+    module, _ = KINDS[spec.kind]
+    make = getattr(import_module(module), "replay_driver", None)
+    return None if make is None else cast(Driver, make(spec, intake))

@@ -67,7 +67,8 @@ class LoopLag:
             self._handle.cancel()
 
     def _arrived(self, planned_s: float) -> None:
-        self._histogram.add(int((self._loop.time() - planned_s) * 1e9))
+        # Not loop.time(): the loop's own idea of now is as late as it is.
+        self._histogram.add(int((time.monotonic() - planned_s) * 1e9))
         self.start()
 
 

@@ -36,6 +36,9 @@ _OWN_MESSAGES = 64
 #: A subscriber's host that died without a word is noticed after 15 + 3 * 5 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 
+#: The state of a connection that was reset or given up (tcp_states.h); first byte of tcp_info.
+_TCP_CLOSE = 7
+
 Opening = Callable[[bytes], bool | None]
 
 
@@ -55,6 +58,10 @@ def json_opening(start: bytes) -> bool | None:
 def msgpack_opening(start: bytes) -> bool | None:
     """Whether a byte can begin a MessagePack map."""
     return 0x80 <= start[0] <= 0x8F or start[0] in (0xDE, 0xDF) if start else None
+
+
+def _dead(sock: socket.socket) -> bool:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
 
 
 class StreamServer:
@@ -207,6 +214,7 @@ class StreamServer:
         self._flushed = self._history.head
 
     def status(self) -> StreamStatus:
+        self._sweep()
         return StreamStatus(len(self._clients), self.next_seq, self._dropped)
 
     @property
@@ -243,7 +251,16 @@ class StreamServer:
         self._loop.add_reader(sock.fileno(), self._readable, client)
         self._send(client)
 
+    def _sweep(self) -> None:
+        """Nobody listens to a half-closed client's socket: ask it whether it is dead by now."""
+        for client in tuple(self._clients):
+            if client.half_closed and _dead(client.sock):
+                self._drop(client, OSError(errno.ECONNRESET, "reset after a half-close"))
+
     def _make_room(self) -> bool:
+        self._sweep()
+        if len(self._clients) < self._max_clients:
+            return True
         for client in self._clients:
             if client.half_closed:
                 self._end(client, b"")

@@ -42,6 +42,7 @@ class Kind(enum.IntEnum):
     DRIVER_STATE = 11
     SOURCE_STATE = 12
     ENGINE_STATE = 13
+    PACKET = 14
 
 
 class Meta(msgspec.Struct, frozen=True):

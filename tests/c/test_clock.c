@@ -202,6 +202,32 @@ static void a_great_shift_of_the_delay_is_stepped_once(void)
     CHECK(report.steps == 1 && report.follows == 1);
 }
 
+static void a_queue_that_drains_is_waited_for(void)
+{
+    struct pd_clock clock = fresh();
+    feed(&clock, 0, 15000, 1e5, 0);
+    int64_t free_ns = true_ns(15000) + 2 * PD_NS_PER_S;     /* the link has 1.4 times the rate */
+    for (uint64_t index = 15000; index < 17500; index++) {
+        int64_t sent_ns = true_ns(index) + exponential_ns(1e5);
+        free_ns = (sent_ns > free_ns ? sent_ns : free_ns) + PERIOD_NS * 10 / 14;
+        CHECK(pd_clock_observe(&clock, index, free_ns, 0) != PD_CLOCK_RELOCKED);
+    }
+    CHECK(fabs(pd_clock_time_ns(&clock, 17499.0, true_ns(17499))) < 4e6);
+}
+
+static void a_delay_that_grew_is_followed_though_the_rate_rose_too(void)
+{
+    struct pd_clock clock = fresh();
+    feed(&clock, 0, 15000, 1e5, 0);
+    int relocked = 0;
+    for (uint64_t index = 15000; index < 17500; index++) {
+        int64_t taken_ns = true_ns(index) + 100 * PD_NS_PER_MS - (int64_t)(index - 15000) * 800;
+        relocked += pd_clock_observe(&clock, index, taken_ns + exponential_ns(1e5), 0) ==
+                    PD_CLOCK_RELOCKED;
+    }
+    CHECK(relocked == 1, "%d", relocked);
+}
+
 static void an_earlier_delay_is_believed_within_half_a_second(void)
 {
     struct pd_clock clock = fresh();
@@ -269,6 +295,25 @@ static void half_and_twice_the_nominal_rate_are_found(void)
     }
 }
 
+static void garbage_leaves_a_clock_that_can_be_read(void)
+{
+    struct pd_clock clock = fresh();
+    uint64_t index = 0;
+    for (int n = 0; n < 200000; n++) {
+        index += 1 + (random_unit() < 0.01 ? (uint64_t)(random_unit() * 1e5) : 0);
+        int64_t arrival_ns = true_ns(index) + (int64_t)((random_unit() - 0.5) * 1e11);
+        pd_clock_observe(&clock, index, arrival_ns, (uint32_t)(random_unit() * 1e3));
+        if (n % 1000 == 999) {
+            double t_ns = pd_clock_time_ns(&clock, (double)index, 0);
+            CHECK(pd_clock_is_locked(&clock) && isfinite(t_ns));
+            CHECK(pd_clock_time_ns(&clock, (double)index + 1.0, 0) > t_ns);
+        }
+    }
+    /* And one that finds back. */
+    feed(&clock, index + 1, index + 15000, 1e5, 0);
+    CHECK(fabs(pd_clock_time_ns(&clock, (double)index, true_ns(index))) < 1e6);
+}
+
 int main(void)
 {
     locks_once_after_a_fifth_of_a_second();
@@ -283,10 +328,13 @@ int main(void)
     a_copy_goes_on_like_the_original();
     a_small_shift_of_the_delay_is_slewed();
     a_great_shift_of_the_delay_is_stepped_once();
+    a_queue_that_drains_is_waited_for();
+    a_delay_that_grew_is_followed_though_the_rate_rose_too();
     an_earlier_delay_is_believed_within_half_a_second();
     one_impossibly_early_sample_is_not_believed();
     a_stall_of_the_host_is_waited_out();
     a_restart_forgets_the_offset_and_keeps_the_rate();
     half_and_twice_the_nominal_rate_are_found();
+    garbage_leaves_a_clock_that_can_be_read();
     return check_report("clock");
 }

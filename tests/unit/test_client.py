@@ -75,6 +75,7 @@ def test_frames_come_with_their_index_time_flags_age_and_values(host):
     assert (first.index, first.t_ns, first.age_us, first.lost) == (10, 78_125_000, 350, 0)
     assert first.flags == Flag.LATE | Flag.SIMULATED
     assert first.values.dtype == np.float32 and first.values.tolist() == [1.5, -2.5]
+    assert first.values.flags.writeable
 
 
 def test_the_header_is_what_the_server_sent(host):

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgpack
 import msgspec
 import pytest
-from served import WAIT_S, Host, read_all
+from served import WAIT_S, Host, client, read_all
 
 from phantomd.errors import (
     ConfigError,
@@ -81,8 +81,7 @@ class Peer:
     """A client in bytes."""
 
     def __init__(self, path: Path) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(WAIT_S)
+        self.sock = client(socket.AF_UNIX)
         self.sock.connect(str(path))
         self.unpacker = msgpack.Unpacker()
 
@@ -435,8 +434,9 @@ def as_nobody(path: Path, groups: list[int]) -> tuple[int, list]:
         finally:
             os._exit(status)
     ours.close()
-    theirs.settimeout(WAIT_S)
-    data = read_all(theirs)
+    with theirs:
+        theirs.settimeout(WAIT_S)
+        data = read_all(theirs)
     _, status = os.waitpid(child, 0)
     return status, msgpack.unpackb(data) if data else []
 
@@ -526,11 +526,12 @@ def test_two_daemons_that_start_together_are_told_apart_by_the_lock(host, calls,
             holding.sendall(b"!")
             holding.recv(1)
         os._exit(0)
-    go.recv(1)
-    with pytest.raises(PortInUse):
-        host.wait(ControlServer(path, calls.table()).start())
-    go.sendall(b"!")
-    os.waitpid(child, 0)
+    with holding, go:
+        go.recv(1)
+        with pytest.raises(PortInUse):
+            host.wait(ControlServer(path, calls.table()).start())
+        go.sendall(b"!")
+        os.waitpid(child, 0)
 
 
 def test_a_file_that_is_no_socket_is_not_touched(host, calls, tmp_path):

@@ -281,6 +281,17 @@ def test_a_half_closed_client_goes_on_getting_its_data(host):
     assert indices(read(sock, 2 * FRAME_BYTES)) == [0, 1]
 
 
+def test_a_half_closed_client_that_dies_on_a_silent_stream_is_not_counted(host):
+    server = eeg(host)
+    [sock] = subscribe(host, server)
+    sock.shutdown(socket.SHUT_WR)
+    host.until(lambda: server.clients[0].half_closed)
+    assert host.call(server.status).clients == 1
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    host.until(lambda: server.status().clients == 0)
+
+
 def test_a_client_beyond_the_limit_is_told_so(host):
     server = messages(host, as_json=True, max_clients=1)
     [other] = subscribe(host, server)

@@ -1,0 +1,101 @@
+"""``phantomctl``: asks, watches and steers a daemon. docs/phantomctl.md shows it at work.
+
+A new command is a module here with ``add(app)``, and its name in ``_COMMANDS``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from phantomd import __version__
+from phantomd.cli import device, emulate, journal, output, panic, status, tap, top
+from phantomd.cli.invocation import (
+    BasePortOption,
+    ControlOption,
+    HostOption,
+    Invocation,
+    JsonOption,
+)
+from phantomd.errors import PhantomError, UsageError
+
+#: In the order of the help.
+_COMMANDS = (status, top, tap, device, panic, journal, emulate)
+
+#: typer has its usage errors from click or from a copy of its own; this finds them in either.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="phantomctl",
+    help="Asks, watches and steers phantomd, the acquisition daemon for brain signals.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"phantomctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _shared(
+    ctx: typer.Context,
+    control_path: ControlOption = None,
+    host: HostOption = None,
+    base_port: BasePortOption = None,
+    as_json: JsonOption = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    ctx.obj = Invocation(control_path, host, base_port, as_json)
+
+
+for _module in _COMMANDS:
+    _module.add(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line; the exit status, as errors.py has it."""
+    json = "--json" in arguments
+    try:
+        status = app(args=list(arguments), prog_name="phantomctl", standalone_mode=False)
+    except PhantomError as error:
+        output.fail(error, json)
+        return error.exit_status
+    except _CommandLineError as error:
+        return _misused(error, arguments, json)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read has seen enough. What is still in the buffer must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status if isinstance(status, int) else 0
+
+
+def _misused(error: Exception, arguments: Sequence[str], json: bool) -> int:
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{message}\n")
+        return UsageError.exit_status
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "phantomctl"
+    output.fail(UsageError(message, hint=f"`{path} --help` says what it takes"), json)
+    return UsageError.exit_status
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

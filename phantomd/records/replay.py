@@ -1,0 +1,257 @@
+"""Replays an intake journal: the same engine, on a virtual clock, fed with what was taken in then.
+
+What comes out are the bytes of the ports, the same as live but for age and lateness.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from phantomd.contracts import DeviceSpec, Event
+from phantomd.core.engine import GridReader, Source
+from phantomd.core.engine import Engine as CoreEngine
+from phantomd.core.engine import grid_words
+from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
+from phantomd.core.ring import Ring
+from phantomd.devices.registry import replay_driver
+from phantomd.engine.events import describe
+from phantomd.engine.ledger import EEG_DEADLINE_NS
+from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source
+from phantomd.errors import JournalError
+from phantomd.records.journal import Kind, Meta, Note, Plan
+
+_FILE = struct.Struct("<QII")
+_RECORD = struct.Struct("<IHHq")
+_SAMPLE = struct.Struct("<QqII")
+_MAGIC = 0x314C4E524A445044
+_VERSION = 1
+_NO_TIME = -(2**63)
+_RING_SLOTS = 1 << 16
+
+Record = tuple[Kind, int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One device of one plan, and what is still to be fed to it."""
+
+    spec: DeviceSpec
+    intake: Intake
+    driver: Driver | None
+
+
+@dataclass(slots=True)
+class Journal:
+    """A journal in memory, taken apart by who told what."""
+
+    meta: Meta
+    plans: dict[int, Plan] = field(default_factory=dict)
+    notes: deque[Note] = field(default_factory=deque)
+    ticks: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    #: slot to its records in order: states, BYTES, SAMPLE and RESET.
+    inputs: dict[int, deque[Record]] = field(default_factory=dict)
+    source_states: dict[int, bytes] = field(default_factory=dict)
+    engine_state: bytes = b""
+    complete: bool = False
+
+
+def read(path: Path) -> Journal:
+    """Raises JournalError for a file that is none, is cut short, or lost records."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JournalError(f"{path}: {error.strerror}", hint="name an intake journal") from error
+    journal: Journal | None = None
+    for kind, slot, t_ns, body in _records(path, data):
+        if kind is Kind.META:
+            journal = Journal(msgspec.msgpack.decode(body, type=Meta))
+        elif journal is None:
+            raise JournalError(f"{path}: it does not begin with its META", hint="it is damaged")
+        elif kind is Kind.PLAN:
+            plan = msgspec.msgpack.decode(body, type=Plan)
+            journal.plans[plan.serial] = plan
+        elif kind is Kind.CONTROL:
+            journal.notes.append(msgspec.msgpack.decode(body, type=Note))
+        elif kind is Kind.TICK:
+            words = np.frombuffer(body, np.uint64)
+            journal.ticks.append((t_ns, int(words[0]), words[1:]))
+        elif kind is Kind.SOURCE_STATE:
+            journal.source_states[slot] = body
+        elif kind is Kind.ENGINE_STATE:
+            journal.engine_state = body
+        elif kind is Kind.DROPPED:
+            raise JournalError(
+                f"{path}: {int.from_bytes(body, 'little')} records were lost while it was written",
+                hint="its disk could not keep up: a replay would differ from what happened",
+            )
+        elif kind is Kind.END:
+            journal.complete = True
+        else:
+            journal.inputs.setdefault(slot, deque()).append((kind, slot, t_ns, body))
+    if journal is None or not journal.ticks:
+        raise JournalError(f"{path}: no tick in it", hint="it was stopped before it began")
+    return journal
+
+
+class Replay:
+    """Runs a journal. ``frames(data, n)`` gets what went out on 7069, ``emit`` the events."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        frames: Callable[[bytes, int], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._journal = journal
+        self._frames = frames
+        self._emit = emit
+        self._feeds: dict[int, _Feed] = {}
+        self._sources: dict[int, Source] = {}
+        self._grids: dict[int, Ring] = {}
+        self._specs: dict[int, DeviceSpec | None] = {}
+        self._plan: Plan | None = None
+        self._engine = CoreEngine(0)
+        self._engine.restore(journal.engine_state)
+        self._reader: GridReader | None = None
+        self._next_event = 0
+
+    def run(self) -> int:
+        """All of it; returns how many ticks. Raises JournalError where the journal has a hole."""
+        for now_ns, serial, seen in self._journal.ticks:
+            if self._plan is None or self._plan.serial != serial:
+                self._take_plan(serial)
+            for number, until in enumerate(seen):
+                if number in self._feeds:
+                    self._feed(number, int(until))
+            self._engine.step(now_ns, np.ascontiguousarray(seen))
+            self._publish(now_ns)
+        return len(self._journal.ticks)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _take_plan(self, serial: int) -> None:
+        plan = self._journal.plans.get(serial)
+        if plan is None:
+            raise JournalError(f"plan {serial} is not in the journal", hint="it is damaged")
+        first = self._plan is None
+        old, self._plan = self._plan, plan
+        sources = []
+        for slot in plan.slots:
+            before = next((s for s in old.slots if s.number == slot.number), None) if old else None
+            if before == slot and old is not None and old.settings == plan.settings:
+                sources.append(self._sources[slot.number])
+                continue
+            state = self._journal.source_states.get(slot.number) if first else None
+            self._make_grid(slot.number, len(slot.labels), state, before and before.labels)
+            warm = before is not None and before.spec == slot.spec and slot.spec is not None
+            if not warm:
+                self._make_feed(slot.number, slot.spec)
+            sources.append(self._make_source(slot.number, len(slot.labels), plan, state, warm))
+        self._engine.set_plan(sources)
+
+    def _make_grid(
+        self, number: int, n_channels: int, state: bytes | None, labels: tuple[str, ...] | None
+    ) -> None:
+        grid = self._grids.get(number)
+        if grid is not None and grid.words == grid_words(n_channels) and labels is not None:
+            return
+        first = Source.grid_next_of(state) if state else (grid.next if grid else 0)
+        self._grids[number] = Ring(grid_words(n_channels), GRID_SLOTS, first=first)
+        if number == 0:
+            self._reader = GridReader(self._grids[0], deadline_ns=EEG_DEADLINE_NS)
+
+    def _make_feed(self, number: int, spec: DeviceSpec | None) -> None:
+        self._specs[number] = spec
+        if spec is None:
+            self._feeds.pop(number, None)
+            return
+        queue = self._journal.inputs.setdefault(number, deque())
+        n_values = len(spec.labels) + len(spec.aux)
+        first, states = 0, []
+        while queue and queue[0][0] in (Kind.INTAKE_STATE, Kind.DRIVER_STATE):
+            states.append(queue.popleft())
+        if states:
+            first = Intake.next_of(states[0][3])
+        ring = Ring(NATIVE_HEAD_WORDS + n_values, _RING_SLOTS, first=first)
+        intake = Intake(ring, spec.rate_hz, n_values, spec.counter_modulus)
+        driver = replay_driver(spec, intake)
+        for kind, _, _, body in states:
+            if kind is Kind.INTAKE_STATE:
+                intake.state = body
+            elif driver is not None:
+                driver.state = body
+        self._feeds[number] = _Feed(spec, intake, driver)
+
+    def _make_source(
+        self, number: int, n_channels: int, plan: Plan, state: bytes | None, warm: bool
+    ) -> Source:
+        feed = self._feeds.get(number)
+        grid, events = self._grids[number], self._engine.events
+        if feed is None:
+            source = make_idle(n_channels, grid, events, number, plan.settings)
+        else:
+            source = make_source(feed.spec, feed.intake, grid, events, number, plan.settings)
+            if warm:
+                taken = self._sources[number].taken
+                source.warm(max(0, taken - round(60.0 * feed.spec.rate_hz)))
+        if state is not None:
+            source.restore(state)
+        self._sources[number] = source
+        return source
+
+    def _feed(self, number: int, until: int) -> None:
+        feed = self._feeds[number]
+        queue = self._journal.inputs[number]
+        while feed.intake.next < until:
+            if not queue:
+                raise JournalError(
+                    f"device {number}: samples up to {until} were seen, {feed.intake.next} are there",
+                    hint="the journal is cut short",
+                )
+            kind, _, t_ns, body = queue.popleft()
+            if kind is Kind.BYTES and feed.driver is not None:
+                feed.driver.feed(body, t_ns)
+            elif kind in (Kind.SAMPLE, Kind.PACKET):
+                index, device_ns, behind, n_values = _SAMPLE.unpack_from(body)
+                values = np.frombuffer(body, np.float64, n_values, _SAMPLE.size)
+                take = feed.intake.indexed if kind is Kind.SAMPLE else feed.intake.counted
+                take(index, t_ns, values, behind, None if device_ns == _NO_TIME else device_ns)
+            elif kind is Kind.RESET:
+                feed.intake.reset()
+
+    def _publish(self, now_ns: int) -> None:
+        assert self._reader is not None
+        data, _, n_frames, _ = self._reader.drain(now_ns)
+        if n_frames:
+            self._frames(data, n_frames)
+        events, self._next_event, _ = self._engine.take_events(self._next_event)
+        for raw in events:
+            self._emit(describe(raw, self._specs.get))
+
+
+def _records(path: Path, data: bytes) -> Iterator[Record]:
+    if len(data) < _FILE.size or _FILE.unpack_from(data)[0] != _MAGIC:
+        raise JournalError(f"{path} is no intake journal", hint="`phantomctl journal start` makes one")
+    version = _FILE.unpack_from(data)[1]
+    if version != _VERSION:
+        raise JournalError(
+            f"{path}: version {version}, this is {_VERSION}", hint="replay it with its own phantomd"
+        )
+    at = _FILE.size
+    while at + _RECORD.size <= len(data):
+        size, kind, slot, t_ns = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        if at + size > len(data):
+            break  # killed in the middle of a record: what is before it is whole
+        try:
+            yield Kind(kind), slot, t_ns, data[at : at + size]
+        except ValueError:
+            raise JournalError(f"{path}: a record of kind {kind}", hint="it is damaged") from None
+        at += size
