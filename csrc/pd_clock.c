@@ -20,16 +20,16 @@
 #define OUT_OF_LINE_SD 6.0
 #define OUT_OF_LINE_NS 2e5
 #define EARLY_BLOCKS 2              /* one can be a corrupt index; two are evidence */
-#define TREND_BLOCKS 5              /* late blocks before their slope is believed */
+#define TREND_BLOCKS 5              /* out of line before their slope is believed */
 #define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
 #define DRAIN_NS 2e10               /* a queue that needs longer is a delay */
 #define CONTRADICTION_SD 4.0
-#define TWO_BLOCKS_SD 6.0           /* of two, each may lie in the long tail of the minima */
 #define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
 #define BENT_EARLY_SD 4.5
 
 #define USUAL_BLOCKS 128.0          /* memory of the usual deviation: 32 s */
 #define USUAL_CLIP_SD 3.0           /* a trend must not become usual */
+#define MORE_VAR 16.0               /* what a change may add at once: it may be a misfit */
 #define SPREAD_PRIOR 4.0            /* degrees of freedom that the usual spread counts for */
 #define SPREAD_FLOOR_NS 500.0
 #define CLUMPED 1.5
@@ -193,10 +193,9 @@ static void fit_line(struct pd_clock *clock, double x_ref)
     double usual_var = clock->usual_var / (double)(1 << clock->level);
     double variance = (SPREAD_PRIOR * usual_var + misfit) /
                       (SPREAD_PRIOR + fmax(0.0, sum.weight - 2.0));
-    if (sum.uu > 0.0 && isfinite(clock->prior_sd)) {
+    if (count >= TREND_BLOCKS - 1 && isfinite(clock->prior_sd)) {
         double apart = fabs(sum.uy / sum.uu - clock->prior_slope);
-        double limit_sd = count > 2 ? CONTRADICTION_SD : TWO_BLOCKS_SD;
-        if (apart > limit_sd * sqrt(variance / sum.uu + square(clock->prior_sd)))
+        if (apart > CONTRADICTION_SD * sqrt(variance / sum.uu + square(clock->prior_sd)))
             clock->prior_sd = INFINITY;
     }
     double ridge = variance / square(clock->prior_sd);
@@ -273,10 +272,9 @@ static double out_of_line_ns(const struct pd_clock *clock)
  * within seconds, and are waited for). Returns how many blocks to start anew from, or 0. */
 static int judge_late_run(struct pd_clock *clock)
 {
-    int count = clock->run < PD_CLOCK_RECENT ? clock->run : PD_CLOCK_RECENT;
-    if (count < TREND_BLOCKS) return 0;
+    if (clock->run < TREND_BLOCKS) return 0;
     /* The block in which the change happened may be partly on the old line. */
-    if (count < PD_CLOCK_RECENT) count--;
+    int count = clock->run <= PD_CLOCK_RECENT ? clock->run - 1 : PD_CLOCK_RECENT;
     const struct pd_clock_point *point = clock->recent + clock->recent_count - count;
     double weight[PD_CLOCK_RECENT];
     for (int i = 0; i < count; i++) weight[i] = 1.0;
@@ -294,7 +292,7 @@ static int judge_late_run(struct pd_clock *clock)
     double grown_ns = change * 3.0 * BLOCK_NS;      /* since the change, at the most */
     int leaves_line = change > change_limit && start_ns < out_of_line_ns(clock) + grown_ns;
     if (!leaves_line && clock->run < SHIFT_BLOCKS) return 0;
-    clock->usual_var = fmax(clock->usual_var, misfit);
+    clock->usual_var = fmax(clock->usual_var, fmin(misfit, MORE_VAR * clock->usual_var));
     clock->run = 0;
     return count;
 }
@@ -305,8 +303,10 @@ static int judge_late_run(struct pd_clock *clock)
  * many blocks to start anew from, or 0. */
 static int judge_early_run(const struct pd_clock *clock)
 {
-    if (clock->run > -EARLY_BLOCKS) return 0;
-    return clock->run > -PD_CLOCK_RECENT ? -clock->run - 1 : PD_CLOCK_RECENT;
+    int early = -clock->run;
+    if (early < EARLY_BLOCKS) return 0;
+    if (early < TREND_BLOCKS) return 1;
+    return early <= PD_CLOCK_RECENT ? early - 1 : PD_CLOCK_RECENT;
 }
 
 static void learn_usual(struct pd_clock *clock, double deviation_ns)

@@ -18,12 +18,13 @@
 /* A counter further on than this is no evidence, whatever lies in between. */
 #define MAX_REACH 16u
 
-/* Evidence, by how seldom chance brings it about: 1 in 128, in 65536, in 256 and
- * more. */
-#define BY_COUNTER 3
-#define BY_NEXT_COUNTER 4
+/* Evidence for a candidate, weighed by how seldom chance brings it about. */
+#define BY_PLACE 4                  /* it stands where the last packet ended */
+#define BY_COUNTER 3                /* its counter is due */
+#define BY_NEXT_COUNTER 4           /* a packet with the next counter follows */
 #define BY_NEXT_HEAD 1
-#define NOT_FOLLOWED (-1)
+#define NOT_FOLLOWED (-2)           /* something else than a packet follows */
+#define CONTRADICTED (-3)           /* a packet follows that should have come before */
 
 #define G_PER_COUNT (0.002 / 16.0)  /* LIS3DH at ±4 g, 12 bits left-justified */
 
@@ -48,8 +49,7 @@ static uint8_t ahead(const struct pd_cyton_parser *parser, uint8_t counter)
     return (uint8_t)(counter - parser->last_counter - 1);
 }
 
-/* What the bytes after a candidate say; 0: there are none yet. A packet whose
- * counter lies between the last and this one's contradicts it. */
+/* What the bytes after a candidate say; 0: there are none yet. */
 static int followed(const struct pd_cyton_parser *parser, const uint8_t *at, size_t n)
 {
     if (n <= PD_CYTON_BYTES) return 0;
@@ -58,7 +58,7 @@ static int followed(const struct pd_cyton_parser *parser, const uint8_t *at, siz
     uint8_t counter = at[1], next = at[PD_CYTON_BYTES + 1];
     if (next == (uint8_t)(counter + 1)) return BY_NEXT_COUNTER;
     if (parser->last_counter == PD_CYTON_NO_COUNTER) return BY_NEXT_HEAD;
-    return ahead(parser, counter) < ahead(parser, next) ? BY_NEXT_HEAD : NOT_FOLLOWED;
+    return ahead(parser, counter) < ahead(parser, next) ? BY_NEXT_HEAD : CONTRADICTED;
 }
 
 /* Whether the counter is as far on as `between` bytes since the last packet
@@ -110,7 +110,7 @@ static enum verdict judge(const struct pd_cyton_parser *parser, const uint8_t *b
     int sure = by_counter || (parser->synced && !has_expected_rival(parser, bytes, n));
     if (behind == BY_NEXT_COUNTER || (sure && behind >= 0)) return TAKE;
 
-    int own = (parser->synced || by_counter ? BY_COUNTER : 0) + behind;
+    int own = behind + (parser->synced ? BY_PLACE : by_counter ? BY_COUNTER : 0);
     enum verdict verdict = against_rivals(parser, bytes, n, own);
     if (verdict != TAKE) return verdict;
     if (n < PD_CYTON_BYTES + 2 && behind >= 0)  /* what speaks for it is yet to come */

@@ -9,17 +9,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from phantomd.cli.invocation import Invocation
 from phantomd.cli.traces import History
 from phantomd.contracts import GRID_HZ
-from phantomd.errors import NoDaemon, PhantomError
+from phantomd.errors import PhantomError
 
 if TYPE_CHECKING:
-    from phantomd.client import EegConnection, MessageConnection
+    from phantomd.client import Connection, EegConnection, MessageConnection
+    from phantomd.control import Control
+
+Item = TypeVar("Item")
 
 #: Frames that are kept: the longest time that can be shown, and some.
 HISTORY_S = 70
@@ -27,6 +30,8 @@ EVENTS = 200
 _DRAIN_S = 0.1
 _ASK_S = 0.5
 _RETRY_S = 0.5
+#: How long a count that has grown is marked.
+GROWING_S = 5.0
 _TIMEOUT_S = 2.0
 
 
@@ -39,6 +44,7 @@ class Scene:
     ports: dict[str, int] = field(default_factory=dict)
     status: dict[str, Any] | None = None
     ledger: dict[str, dict[str, Any]] = field(default_factory=dict)
+    epoch: bytes = b""
     labels: tuple[str, ...] = ()
     wall_offset_ns: int = 0
     history: History | None = None
@@ -103,11 +109,9 @@ class Feed:
                 eeg = eeg or self._subscribed("eeg")  # type: ignore[assignment]
                 events = events or self._subscribed("events")  # type: ignore[assignment]
                 again_s = time.monotonic() + _RETRY_S
-            if eeg is not None and not self._drain_eeg(eeg):
-                eeg.close()
+            if eeg is not None and not self._take_frames(eeg):
                 eeg = None
-            if events is not None and not self._drain_events(events):
-                events.close()
+            if events is not None and not self._take_events(events):
                 events = None
             if self._stopping.wait(_DRAIN_S):
                 break
@@ -119,33 +123,102 @@ class Feed:
         try:
             connection = self._invocation.subscribe(stream, timeout_s=_TIMEOUT_S)
         except PhantomError as error:
-            self._trouble(stream, error.message)
+            with self.lock:
+                self.scene.trouble[stream] = error.message
             return None
         connection.timeout(0)
         with self.lock:
             self.scene.trouble.pop(stream, None)
             if stream == "eeg":
-                self._begin_eeg(connection)  # type: ignore[arg-type]
+                self._begin(connection)  # type: ignore[arg-type]
         return connection
 
-    def _begin_eeg(self, connection: EegConnection) -> None:
+    def _begin(self, connection: EegConnection) -> None:
         """Another run of the daemon, or another layout, has other indices."""
-        header = connection.header
-        scene = self.scene
-        resumed = scene.history is not None and scene.history.next <= header.first_index
-        if not resumed or scene.labels != header.labels:
+        header, scene = connection.header, self.scene
+        if scene.epoch != header.epoch:
             scene.history = History(len(header.labels), HISTORY_S * GRID_HZ)
+        scene.epoch = header.epoch
         scene.labels = header.labels
         scene.wall_offset_ns = header.wall_offset_ns
 
-    def _drain_eeg(self, connection: EegConnection) -> bool:
-        """Takes all that is there; False when the stream has ended."""
-        frames = []
-        alive = False
-        try:
-            with suppress(BlockingIOError):
-                frames.extend(connection)
-            frames, alive = frames, False
-        except (PhantomError, ValueError) as error:
-            self._trouble("eeg", str(error))
+    def _take_frames(self, connection: EegConnection) -> bool:
+        frames, alive = _drain(connection)
+        with self.changed:
+            scene = self.scene
+            assert scene.history is not None
+            scene.history.add(frames)
+            scene.lost += sum(frame.lost for frame in frames)
+            if not alive:
+                scene.trouble["eeg"] = "the daemon closed eeg"
+            self.changed.notify_all()
         return alive
+
+    def _take_events(self, connection: MessageConnection) -> bool:
+        messages, alive = _drain(connection)
+        with self.lock:
+            if not alive:
+                self.scene.trouble["events"] = "the daemon closed events"
+            for message in messages:
+                if message.get("type") == "data" and isinstance(message.get("data"), dict):
+                    self.scene.events.append(message)
+        return alive
+
+    # -- control -----------------------------------------------------------------------------------
+
+    def _control(self) -> None:
+        control: Control | None = None
+        while True:
+            try:
+                if control is None:
+                    control = self._invocation.control(_TIMEOUT_S)
+                hello = control.call("hello", client="phantomctl top")
+                self._answered(hello, control.call("status"), control.call("ledger"))
+            except PhantomError as error:
+                if control is not None:
+                    control.close()
+                control = None
+                with self.changed:
+                    self.scene.trouble["control"] = error.message
+                    self.changed.notify_all()
+            if self._stopping.wait(_ASK_S):
+                break
+        if control is not None:
+            control.close()
+
+    def _answered(
+        self, hello: dict[str, Any], status: dict[str, Any], ledger: dict[str, dict[str, Any]]
+    ) -> None:
+        with self.changed:
+            scene = self.scene
+            old_streams = scene.status["streams"] if scene.status else {}
+            grown = [
+                *_grown("missed", scene.ledger, ledger),
+                *_grown("dropped", old_streams, status["streams"]),
+            ]
+            until_s = time.monotonic() + GROWING_S
+            scene.growing |= dict.fromkeys(grown, until_s)
+            scene.trouble.pop("control", None)
+            scene.daemon, scene.ports = hello["daemon"], hello["ports"]
+            scene.status, scene.ledger = status, ledger
+            self.changed.notify_all()
+
+
+def _grown(
+    key: str, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    return [name for name in now if name in before and now[name][key] > before[name][key]]
+
+
+def _drain(connection: Connection[Item]) -> tuple[list[Item], bool]:
+    """All that is there, and whether more may come. Closes a connection that has ended."""
+    items: list[Item] = []
+    try:
+        for item in connection:
+            items.append(item)  # noqa: PERF402 (what came before an exception stays)
+    except BlockingIOError:
+        return items, True
+    except (OSError, ValueError, PhantomError):
+        pass
+    connection.close()
+    return items, False

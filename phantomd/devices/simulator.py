@@ -108,6 +108,16 @@ class Simulator:
                 hint="is it streaming? ask again in a second",
             )
 
+    @property
+    def dropped(self) -> int:
+        """Samples lost by the address's ``drop``; what faults lost is in ``faults()``."""
+        return self._driver.dropped
+
+    @property
+    def duplicated(self) -> int:
+        """Copies sent by the address's ``duplicate``."""
+        return self._driver.duplicated
+
     # -- truth -------------------------------------------------------------------------------------
 
     def truth(self, first: int, n: int) -> dict[str, NDArray[np.float64]]:

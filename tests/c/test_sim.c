@@ -161,7 +161,8 @@ static void test_arrival_is_in_order_and_never_before_the_sample(void)
             disorder += native->arrival_ns < before_ns;
             before_ns = native->arrival_ns;
         }
-        CHECK(early == 0 && disorder == 0, "law %u: %d early, %d out of order", law, early, disorder);
+        CHECK(early == 0 && disorder == 0, "law %u: %d early, %d out of order", law, early,
+              disorder);
         rig_free(rig);
     }
 }
@@ -327,7 +328,8 @@ static void test_bad_configurations_and_faults_are_refused(void)
     CHECK(pd_sim_ask(sim, &(struct pd_sim_fault){ PD_SIM_KINDS, 0, 0, 1, 0 }) == -EINVAL);
     CHECK(pd_sim_ask(sim, &(struct pd_sim_fault){ PD_SIM_GAP, 0, 0, 0, 0 }) == -EINVAL);
     CHECK(pd_sim_ask(sim, &(struct pd_sim_fault){ PD_SIM_FLATLINE, 1u << 8, 0, 9, 0 }) == -EINVAL);
-    CHECK(pd_sim_ask(sim, &(struct pd_sim_fault){ PD_SIM_STALL, 0, 0, PD_SIM_FOREVER, 0 }) == -EINVAL);
+    CHECK(pd_sim_ask(sim, &(struct pd_sim_fault){ PD_SIM_STALL, 0, 0, PD_SIM_FOREVER, 0 }) ==
+          -EINVAL);
     free(sim);
 }
 

@@ -5,8 +5,11 @@ headers say, and is bounded in tests of its own below:
 
 - a damaged counter that reads as one of the next packets, or that follows a loss: the packet is put
   where its counter says, and what is due at the places it skipped is refused;
-- an inserted byte in a packet whose last auxiliary byte looks like a stop byte, and a cut packet
-  where the byte that moves into the stop byte's place does: shifted values are handed over.
+- an inserted byte in a packet whose last auxiliary byte looks like a stop byte, or whose counter is
+  0xA0 (then the rest may read as a packet), and a cut packet where the byte that moves into the
+  stop byte's place looks like one: shifted values are handed over;
+- garbage that spells a start byte and a counter that is due;
+- a good packet that stands alone between damage, after a loss: nothing speaks for it.
 """
 
 from __future__ import annotations
@@ -85,10 +88,22 @@ def choose(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
     after_a_loss = np.zeros(n, bool)
     after_a_loss[1:] = ~np.isin(kind[:-1], [OK, DUP, PAYLOAD])
     kind[(kind == COUNTER) & after_a_loss] = OK
+    for i in np.flatnonzero(kind[2:] != OK) + 2:
+        if kind[i - 1] == OK and kind[i - 2] != OK and _damage_and_loss(kind, i - 2):
+            kind[i] = OK
     before_another = np.zeros(n, bool)
     before_another[:-1] = kind[1:] != OK
     kind[(kind == CUT) & before_another] = FOOTER
     return kind
+
+
+def _damage_and_loss(kind: NDArray[np.int64], end: int) -> bool:
+    """Whether the run of bad packets that ends there holds both."""
+    begin = end
+    while kind[begin - 1] != OK:
+        begin -= 1
+    run = kind[begin : end + 1]
+    return bool((run == DROP).any() and (run != DROP).any())
 
 
 def spoil(
@@ -117,13 +132,19 @@ def spoil(
             piece *= 2
         elif kind[i] == INSERT:
             at = int(rng.integers(1, 33))
-            piece = piece[:at] + bytes([rng.integers(0, 0xA0)]) + piece[at:]
+            ambiguous = row[1] == 0xA0
+            inserted = piece[:at] + bytes([rng.integers(0, 0xA0)]) + piece[at:]
+            piece = piece[:-1] + b"\0" if ambiguous else inserted
         elif kind[i] == CUT:
             kept = int(rng.integers(1, 33))
-            moved = rows[i + 1, 32 - kept]
-            piece = piece[:kept] if moved not in STOPS else piece[:-1] + b"\0"
+            ambiguous = rows[i + 1, 32 - kept] in STOPS
+            piece = piece[:-1] + b"\0" if ambiguous else piece[:kept]
         elif kind[i] == GARBAGE:
-            piece = rng.bytes(int(rng.integers(1, 80))) + piece
+            garbage = bytearray(rng.bytes(int(rng.integers(1, 80))))
+            for at in range(len(garbage) - 1):
+                if garbage[at] == 0xA0 and (garbage[at + 1] - int(row[1])) % 256 in (255, 0, 1, 2, 3):
+                    garbage[at] = 0
+            piece = bytes(garbage) + piece
         pieces.append(piece)
         lengths[i] = len(piece)
     pieces.append(rows[begin:].tobytes())
@@ -137,14 +158,17 @@ def feed(
     ends: NDArray[np.int64],
     taken_ns: NDArray[np.float64],
     clump_ms: int,
-) -> None:
+    not_before_ns: float,
+) -> float:
     """Reads of a packet, or a clump of them, each with exponential jitter of 1 ms; one in twenty
-    ends somewhere inside a packet."""
+    ends somewhere inside a packet. Returns when the last one was."""
     ready_ns = taken_ns
     if clump_ms:
         ready_ns = np.ceil(taken_ns / (clump_ms * 1e6)) * (clump_ms * 1e6)
     last = np.flatnonzero(np.append(np.diff(ready_ns) > 0, True))
-    arrival_ns = np.maximum.accumulate(ready_ns[last] + rng.exponential(1e6, len(last)))
+    arrival_ns = np.maximum.accumulate(
+        np.maximum(ready_ns[last] + rng.exponential(1e6, len(last)), not_before_ns)
+    )
     stops = ends[last].copy()
     cut = rng.random(len(last)) < 0.05
     cut[-1] = False
@@ -156,6 +180,7 @@ def feed(
         if end > begin:
             rig.driver.feed(view[begin:end], at_ns)
             begin = end
+    return float(arrival_ns[-1])
 
 
 def check(
@@ -184,7 +209,7 @@ def check(
 def sweep(seed: int, n_packets: int, chunk: int = 31_250) -> tuple[Rig, Tally]:
     rng = np.random.default_rng(seed)
     rig, tally = Rig(), Tally()
-    t_ns = 1e12
+    t_ns = arrived_ns = 1e12
     for number, first in enumerate(range(0, n_packets, chunk)):
         period_ns = PERIOD_NS * (1 + (-200e-6, 0.0, 200e-6)[number // 4 % 3])
         clump_ms = (0, 16, 0, 64)[number % 4]
@@ -196,7 +221,7 @@ def sweep(seed: int, n_packets: int, chunk: int = 31_250) -> tuple[Rig, Tally]:
         kind = choose(rng, chunk)
         data, ends = spoil(rng, rows, kind)
         taken_ns = t_ns + period_ns * np.arange(chunk)
-        feed(rng, rig, data, ends, taken_ns, clump_ms)
+        arrived_ns = feed(rng, rig, data, ends, taken_ns, clump_ms, arrived_ns)
         check(rig, first, kind, counts, tally)
         t_ns = taken_ns[-1] + period_ns
         tally.read_bytes += len(data)

@@ -1,0 +1,416 @@
+"""The picture of ``top``: a scene and how it is looked at, as lines of a terminal of any size.
+
+What ``draw`` makes depends on its arguments alone, and on the time only for what grows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from phantomd.cli.feed import Scene
+from phantomd.cli.output import NONE, count, duration, micros, printable
+from phantomd.cli.status import STATE_STYLE, ppm, stage_style, uncertainty
+from phantomd.cli.traces import Window, columns, extremes, plot, rms
+from phantomd.contracts import GRID_HZ, Flag
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+SCALES_UV = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 200_000)
+SPANS_S = (1, 2, 4, 8, 15, 30, 60)
+_LANE_ROWS = 8
+_EVENT_ROWS = 10
+_LABEL_CELLS = 7
+_RMS_CELLS = 8
+_LANES = ("cyan", "green", "bright_blue", "magenta", "bright_cyan", "bright_green", "blue")
+#: Marks under the traces, the gravest first: letter, style, word.
+_MARKS = (
+    (Flag.MISSING, "M", "bold red", "missing"),
+    (Flag.DISCONTINUITY, "D", "bold magenta", "discontinuity"),
+    (Flag.LATE, "L", "bold yellow", "late"),
+    (Flag.ARTIFACT, "A", "yellow", "artifact"),
+    (Flag.BRIDGED, "B", "cyan", "bridged"),
+)
+_KEYS = (
+    ("q", "quit"),
+    ("p", "pause"),
+    ("space", "freeze"),
+    ("+ -", "scale"),
+    ("a", "auto"),
+    ("[ ]", "time"),
+)
+_BAR = "bold white on grey23"
+
+Piece = tuple[str, str]
+Line = list[Piece]
+
+
+@dataclass
+class View:
+    """How a person looks at it. ``scale_uv`` is the half height of a lane."""
+
+    scale_uv: int = 50
+    auto: bool = True
+    span_s: int = 4
+    first_channel: int = 0
+    paused: bool = False
+    frozen: bool = False
+
+    def scale(self, step: int) -> None:
+        self.auto = False
+        at = SCALES_UV.index(self.scale_uv) + step
+        self.scale_uv = SCALES_UV[min(max(at, 0), len(SCALES_UV) - 1)]
+
+    def span(self, step: int) -> None:
+        at = SPANS_S.index(self.span_s) + step
+        self.span_s = SPANS_S[min(max(at, 0), len(SPANS_S) - 1)]
+
+    def fit(self, amplitude_uv: float) -> None:
+        """Another scale when the signal has outgrown this one, or fills less than a quarter."""
+        if amplitude_uv > self.scale_uv or amplitude_uv < 0.25 * self.scale_uv:
+            fitting = (scale for scale in SCALES_UV if scale >= amplitude_uv)
+            self.scale_uv = next(fitting, SCALES_UV[-1])
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What the middle of the picture shows; kept while it is frozen."""
+
+    labels: tuple[str, ...]
+    window: Window
+    frames_a_column: int
+
+
+def take_traces(scene: Scene, view: View, width: int) -> Traces | None:
+    """The newest traces for a picture of ``width`` cells; an automatic scale is fitted to them."""
+    if scene.history is None:
+        return None
+    n_columns = 2 * max(1, width - _LABEL_CELLS - _RMS_CELLS)
+    frames_a_column = max(1, round(view.span_s * GRID_HZ / n_columns))
+    window = columns(scene.history, n_columns, frames_a_column)
+    if view.auto:
+        view.fit(_reach_uv(window))
+    return Traces(scene.labels, window, frames_a_column)
+
+
+def _reach_uv(window: Window) -> float:
+    """How far the middle channel reaches from its mean, but for a few spikes; 0 where nothing is
+    known."""
+    reaches = []
+    for channel in window.values.T:
+        known = channel[~np.isnan(channel)].astype(np.float64)
+        if known.size:
+            reaches.append(np.quantile(np.abs(known - known.mean()), 0.98))
+    return float(np.median(reaches)) if reaches else 0.0
+
+
+class Picture:
+    """Rich renders it to the size that it is given."""
+
+    def __init__(self, scene: Scene, view: View, traces: Traces | None, height: int | None = None):
+        self._scene = scene
+        self._view = view
+        self._traces = traces
+        self._height = height
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = self._height or options.height or console.height
+        lines = draw(self._scene, self._view, self._traces, options.max_width, height)
+        for number, line in enumerate(lines):
+            if number:
+                yield Segment.line()
+            for text, style in line:
+                yield Segment(text, Style.parse(style) if style else None)
+
+
+def draw(scene: Scene, view: View, traces: Traces | None, width: int, height: int) -> list[Line]:
+    """At most ``height`` lines of exactly ``width`` cells."""
+    head = [_headline(scene, view), *_banners(scene)]
+    devices = _devices(scene)
+    streams, stages = _streams(scene), _stages(scene)
+    n_channels = len(traces.labels) if traces else 0
+
+    # What must be there: title, lanes and marks, devices, tables, events, keys.
+    rest = height - len(head) - len(devices) - 4
+    n_tables = max(len(streams), len(stages))
+    n_tables = min(n_tables, max(2, rest - n_channels - 1))
+    rest -= n_tables
+    n_events = min(max(1, rest - n_channels), 3)
+    rest -= n_events
+    lanes = min(n_channels, max(rest, 1))
+    rows = min(max(1, rest // max(lanes, 1)), _LANE_ROWS) if lanes else 1
+    rest -= lanes * rows
+    n_events += max(0, min(rest, _EVENT_ROWS - n_events))
+
+    lines = [
+        *head,
+        *_lanes(scene, view, traces, lanes, rows, width),
+        *devices,
+        *_beside(streams[:n_tables], stages[:n_tables], width),
+        *_events(scene, n_events),
+    ]
+    lines = lines[: height - 1]
+    lines += [[] for _ in range(height - 1 - len(lines))]
+    return [_fit(line, width) for line in [*lines, _footer(view)]]
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+def _headline(scene: Scene, view: View) -> Line:
+    line: Line = [(f" {scene.daemon or 'phantomd'} ", _BAR)]
+    if scene.status is not None:
+        line.append((f" up {duration(scene.status['uptime_s'])} ", "" if not scene.gone else "dim"))
+        if not scene.status["ready"]:
+            line.append((" starting ", "yellow"))
+        if scene.status.get("recording"):
+            line.append((" recording ", "red"))
+        if scene.status.get("detail", {}).get("journal"):
+            line.append((" journal ", "cyan"))
+    if view.paused:
+        line.append((" PAUSED ", "black on yellow"))
+    elif view.frozen:
+        line.append((" FROZEN ", "black on cyan"))
+    if scene.lost:
+        line.append((f" {scene.lost} frames lost by this client ", "yellow"))
+    return line
+
+
+def _banners(scene: Scene) -> list[Line]:
+    lines: list[Line] = []
+    if scene.gone:
+        why = scene.trouble.get("control") or scene.trouble["eeg"]
+        lines.append([(f" GONE: {printable(why)}; waiting for it ", "bold white on red")])
+    else:
+        lines += [
+            [(f" {name}: {printable(scene.trouble[name])} ", "black on yellow")]
+            for name in ("control", "eeg")
+            if name in scene.trouble
+        ]
+    if scene.status is None:
+        return lines
+    if scene.status["panic"]:
+        reason = printable(scene.status.get("detail", {}).get("panic_reason") or "no reason given")
+        lines.append([(f" PANIC: {reason} ", "bold white on red")])
+    names = [what.partition(": ") for what in scene.status["degraded"]]
+    if len(names) == 1:
+        lines.append([(" degraded ", "black on yellow"), (f" {printable(''.join(names[0]))}", "")])
+    elif names:
+        short = ", ".join(printable(name) for name, _, _ in names)
+        more = "; `phantomctl status` says what to do"
+        lines.append([(" degraded ", "black on yellow"), (f" {short}{more}", "")])
+    return lines
+
+
+def _lanes(
+    scene: Scene, view: View, traces: Traces | None, lanes: int, rows: int, width: int
+) -> list[Line]:
+    if traces is None or scene.history is None:
+        return [[("── eeg ", "dim"), ("no frames yet", "yellow")], []]
+    window = traces.window
+    first = min(view.first_channel, len(traces.labels) - lanes)
+    shown = slice(first, first + lanes)
+    window = Window(window.first, window.values[:, shown], window.flags)
+    low, high = extremes(window, traces.frames_a_column)
+    level = rms(window)
+    plain = max(1, width - _LABEL_CELLS - _RMS_CELLS)
+    lines = [_lane_title(scene, view, traces, lanes, width)]
+    for lane, label in enumerate(traces.labels[shown]):
+        text = plot(low[:, lane], high[:, lane], rows, float(view.scale_uv))
+        style = _LANES[(first + lane) % len(_LANES)]
+        middle = rows // 2
+        for row, cells in enumerate(text):
+            name = set_cell_size(printable(label), _LABEL_CELLS - 1) + " "
+            value = NONE if level[lane] is None else _volts(level[lane] or 0.0)
+            here = row == middle
+            lines.append(
+                [
+                    (name if here else " " * _LABEL_CELLS, "bold"),
+                    (cells[:plain], style),
+                    (f"{value if here else '':>{_RMS_CELLS}}", "dim" if value != NONE else "red"),
+                ]
+            )
+    lines.append(_marks(window, traces.frames_a_column))
+    return lines
+
+
+def _lane_title(scene: Scene, view: View, traces: Traces, lanes: int, width: int) -> Line:
+    assert scene.history is not None
+    n = len(traces.labels)
+    shown = f"{n} channels" if lanes == n else f"{lanes} of {n} channels (↑ ↓)"
+    span_s = len(traces.window.flags) / GRID_HZ
+    how = "auto" if view.auto else "fixed"
+    title = (
+        f"── eeg  {shown}  ±{_volts(view.scale_uv)} µV a lane ({how})  {span_s:.1f} s  "
+        f"age {micros(scene.history.age_us)} "
+    )
+    unit = "rms µV"
+    dashes = "─" * max(0, width - cell_len(title) - len(unit) - 1)
+    return [(f"{title}{dashes} {unit}", "dim")]
+
+
+def _marks(window: Window, frames_a_column: int) -> Line:
+    """A letter under each cell whose frames have a flag, and a tick each second."""
+    line: Line = [(f"{'flags':<{_LABEL_CELLS}}", "dim")]
+    size = 2 * frames_a_column
+    for at in range(0, len(window.flags) - size + 1, size):
+        cell = window.flags[at : at + size]
+        seen = int(np.bitwise_or.reduce(cell))
+        mark = next((mark for mark in _MARKS if seen & mark[0]), None)
+        if mark is not None:
+            line.append((mark[1], mark[2]))
+        else:
+            second = (window.first + at + size - 1) // GRID_HZ != (window.first + at - 1) // GRID_HZ
+            line.append(("╵" if second else " ", "dim"))
+    return line
+
+
+def _devices(scene: Scene) -> list[Line]:
+    infos: list[dict[str, Any]] = scene.status["devices"] if scene.status else []
+    if not infos:
+        return [[("no device is open", "yellow" if scene.status else "dim")]]
+    rows: list[list[Piece]] = [
+        [
+            (printable(info["device_id"]), "bold"),
+            (info["state"], STATE_STYLE.get(info["state"], "")),
+            (f"{info['rate_hz']:g} Hz" if info["rate_hz"] else NONE, ""),
+            (ppm(info), ""),
+            (f"±{uncertainty(info)}", ""),
+            (count(info["lost_samples"]), "yellow" if info["lost_samples"] else ""),
+            (printable(info["address"]), "dim"),
+        ]
+        for info in infos
+    ]
+    return _table(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
+
+
+def _streams(scene: Scene) -> list[Line]:
+    streams: dict[str, dict[str, Any]] = scene.status["streams"] if scene.status else {}
+    rows: list[list[Piece]] = [
+        [
+            (printable(name), ""),
+            (str(scene.ports.get(name, NONE)), "dim"),
+            (count(of["clients"]), "bold" if of["clients"] else "dim"),
+            (count(of["published"]), ""),
+            (count(of["dropped"]), _growth(scene, name, of["dropped"])),
+        ]
+        for name, of in streams.items()
+    ]
+    return _table(("stream", ">port", ">cl", ">publ", ">drop"), rows)
+
+
+def _stages(scene: Scene) -> list[Line]:
+    rows: list[list[Piece]] = []
+    for name, stage in scene.ledger.items():
+        deadline_us = stage.get("deadline_us") or 0.0
+        times: list[Piece] = [
+            (micros(stage[key]), stage_style(stage[key], deadline_us))
+            if stage["count"]
+            else (NONE, "dim")
+            for key in ("p50_us", "p99_us", "p999_us", "max_us")
+        ]
+        missed = (count(stage["missed"]), _growth(scene, name, stage["missed"]))
+        rows.append([(printable(name), ""), *times, missed])
+    return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">miss"), rows)
+
+
+def _growth(scene: Scene, name: str, number: int) -> str:
+    if not number:
+        return "dim"
+    return "bold red" if scene.growing.get(name, 0.0) > time.monotonic() else "yellow"
+
+
+def _events(scene: Scene, n: int) -> list[Line]:
+    lines: list[Line] = []
+    for message in list(scene.events)[-n:]:
+        data = message["data"]
+        level = str(data.get("level", ""))
+        style = {"warning": "yellow", "alert": "bold red"}.get(level, "")
+        when = _clock(message.get("t_ns"), scene.wall_offset_ns)
+        text = printable(str(data.get("message", "")))
+        lines.append([(f"{when} ", "dim"), (text, style)])
+    return lines or [[("no events since top was started", "dim")]]
+
+
+def _footer(view: View) -> Line:
+    line: Line = [(" ", "")]
+    for key, word in _KEYS:
+        line += [(key, "bold"), (f" {word}  ", "dim")]
+    for _, letter, style, word in _MARKS:
+        line += [(letter, style), (f" {word} ", "dim")]
+    return line
+
+
+# -- helping ---------------------------------------------------------------------------------------
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Piece]]) -> list[Line]:
+    """Columns as wide as their widest cell; ``>`` before a heading: they end evenly."""
+    names = [heading.removeprefix(">") for heading in headings]
+    widths = [
+        max([len(name), *(cell_len(row[at][0]) for row in rows)]) for at, name in enumerate(names)
+    ]
+    lines: list[Line] = []
+    for row in [[(name, "dim") for name in names], *rows]:
+        line: Line = []
+        for (text, style), heading, cells in zip(row, headings, widths, strict=True):
+            space = " " * (cells - cell_len(text))
+            line.append((space + text if heading.startswith(">") else text + space, style))
+            line.append(("  ", ""))
+        lines.append(line[:-1])
+    return lines
+
+
+def _beside(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
+    """Two blocks side by side, the right one at the right edge."""
+    left_cells = max((_cells(line) for line in left), default=0)
+    right_cells = max((_cells(line) for line in right), default=0)
+    gap = max(2, width - left_cells - right_cells)
+    lines: list[Line] = []
+    for at in range(max(len(left), len(right))):
+        line = list(left[at]) if at < len(left) else []
+        if at < len(right):
+            line.append((" " * (left_cells - _cells(line) + gap), ""))
+            line += right[at]
+        lines.append(line)
+    return lines
+
+
+def _cells(line: Line) -> int:
+    return sum(cell_len(text) for text, _ in line)
+
+
+def _fit(line: Line, width: int) -> Line:
+    """Exactly ``width`` cells."""
+    fitted: Line = []
+    left = width
+    for text, style in line:
+        cells = cell_len(text)
+        if cells > left:
+            fitted.append((set_cell_size(text, left), style))
+            return fitted
+        fitted.append((text, style))
+        left -= cells
+    fitted.append((" " * left, ""))
+    return fitted
+
+
+def _volts(uv: float) -> str:
+    if uv < 99.95:
+        return f"{uv:.1f}" if isinstance(uv, float) else str(uv)
+    return f"{uv:.0f}" if uv < 99_999.5 else f"{uv / 1e3:.0f}k"
+
+
+def _clock(t_ns: int | None, wall_offset_ns: int) -> str:
+    if t_ns is None:
+        return "--:--:--.---"
+    seconds, ns = divmod(t_ns + wall_offset_ns, 1_000_000_000)
+    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{ns // 1_000_000:03}"

@@ -1,0 +1,153 @@
+"""``top``: traces, devices, ports, deadlines and events, live in the terminal.
+
+Eight times a second; two threads fetch (``feed``), one draws (``picture``) and hears the keys.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phantomd.cli import output
+from phantomd.cli.invocation import Invocation, command
+from phantomd.contracts import GRID_HZ
+from phantomd.errors import NoDaemon
+
+if TYPE_CHECKING:
+    from phantomd.cli.feed import Feed, Scene
+    from phantomd.cli.picture import Picture, Traces, View
+
+REFRESH_S = 0.125
+_FIRST_FRAMES_S = 5.0
+
+
+def add(app: typer.Typer) -> None:
+    command(app, "top")(_top)
+
+
+def _top(
+    invocation: Invocation,
+    once: Annotated[
+        bool, typer.Option("--once", help="One picture of the next --seconds, and end.")
+    ] = False,
+    seconds: Annotated[
+        int, typer.Option(metavar="S", min=1, max=60, help="Length of the traces.")
+    ] = 4,
+    scale_uv: Annotated[
+        int | None,
+        typer.Option("--scale", metavar="UV", min=1, help="Half height of a lane; else automatic."),
+    ] = None,
+) -> None:
+    """Watch the daemon: traces, devices, ports, deadlines, events.
+
+    Keys: q quit, p pause, space freeze the traces, + - scale, a automatic scale, [ ] time, arrows
+    or j k other channels.
+    """
+    from phantomd.cli.feed import Feed
+    from phantomd.cli.picture import SCALES_UV, SPANS_S, View
+
+    view = View(span_s=next(span for span in SPANS_S if span >= seconds))
+    if scale_uv is not None:
+        view.auto = False
+        view.scale_uv = next((scale for scale in SCALES_UV if scale >= scale_uv), SCALES_UV[-1])
+    with Feed(invocation) as feed:
+        found = feed.wait_frames(0, _FIRST_FRAMES_S)
+        if feed.scene.gone:
+            raise NoDaemon(feed.scene.trouble.get("control") or feed.scene.trouble["eeg"])
+        if once or invocation.as_json:
+            if found:
+                feed.wait_frames(view.span_s * GRID_HZ, view.span_s + _FIRST_FRAMES_S)
+            _show_once(invocation, feed, view)
+            return
+        if not sys.stdout.isatty():
+            raise NoDaemon("top needs a terminal", hint="`phantomctl top --once` prints one picture")
+        with suppress(KeyboardInterrupt):
+            _watch(feed, view)
+
+
+def _show_once(invocation: Invocation, feed: Feed, view: View) -> None:
+    from phantomd.cli.picture import Picture, take_traces
+
+    with feed.lock:
+        if invocation.as_json:
+            output.as_json(_snapshot(feed.scene, view))
+            return
+        screen = output.console()
+        traces = take_traces(feed.scene, view, screen.width)
+        screen.print(Picture(feed.scene, view, traces))
+
+
+def _snapshot(scene: Scene, view: View) -> dict[str, Any]:
+    """What the picture shows, for programs; ``values`` in microvolt, null where missing."""
+    from phantomd.cli.traces import rms
+
+    eeg: dict[str, Any] | None = None
+    if scene.history is not None:
+        stop = scene.history.next
+        window = scene.history.window(max(0, stop - view.span_s * GRID_HZ), stop)
+        rows = window.values.T.tolist()
+        eeg = {
+            "first_index": window.first,
+            "frames": scene.history.count,
+            "t_ns": scene.history.t_ns,
+            "age_us": scene.history.age_us,
+            "lost": scene.lost,
+            "flags": window.flags.tolist(),
+            "channels": {
+                label: {"rms_uv": level, "values": row}
+                for label, level, row in zip(scene.labels, rms(window), rows, strict=True)
+            },
+        }
+    return {
+        "daemon": scene.daemon or None,
+        "ports": scene.ports,
+        "status": scene.status,
+        "ledger": scene.ledger,
+        "eeg": eeg,
+        "events": list(scene.events),
+        "trouble": scene.trouble,
+    }
+
+
+# -- live ------------------------------------------------------------------------------------------
+
+
+def _watch(feed: Feed, view: View) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from phantomd.cli.picture import take_traces
+
+    screen = Console(highlight=False, markup=False, emoji=False)
+    keys = _keys(view)
+    traces: Traces | None = None
+    with (
+        _terminal() as listen,
+        Live(
+            console=screen,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ) as live,
+    ):
+        due_s = time.monotonic()
+        while True:
+            if not view.paused:
+                with feed.lock:
+                    if not view.frozen or traces is None:
+                        traces = take_traces(feed.scene, view, screen.width)
+                    live.update(_picture(feed.scene, view, traces, screen), refresh=True)
+            due_s = max(due_s + REFRESH_S, time.monotonic())
+            for key in listen(due_s):
+                if key == "q":
+                    return
+                keys.get(key, lambda: None)()
