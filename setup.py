@@ -78,6 +78,7 @@ def extensions() -> list[Extension]:
 
 debug = flag("PHANTOMD_DEBUG")
 setup(
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions(),
         nthreads=0,

@@ -43,6 +43,9 @@ static void account_lateness(struct pd_engine *engine, int64_t now_ns)
             state->late_count++;
             if (late_ns > state->late_worst_ns) state->late_worst_ns = late_ns;
         }
+    } else if (now_ns > state->beat_ns) {
+        /* Heartbeats before the first step are not missed: nobody was there. */
+        state->beat_ns += PD_BEAT_NS * ((now_ns - state->beat_ns + PD_BEAT_NS - 1) / PD_BEAT_NS);
     }
     if (now_ns >= state->beat_ns) {
         int64_t late_ns = now_ns - state->beat_ns;
@@ -129,7 +132,6 @@ static void *run(void *argument)
         atomic_store_explicit(&engine->promote_error, -pd_thread_promote(engine->priority, engine->cpu),
                               memory_order_relaxed);
     pd_thread_touch_stack(PD_TICK_STACK / 2);
-    atomic_store_explicit(&engine->running, 1, memory_order_release);
 
     const uint64_t one = 1;
     int64_t wake_ns = pd_time_now();
@@ -157,7 +159,10 @@ int pd_engine_start(struct pd_engine *engine, int notify_fd, int priority, int c
     int rc = pthread_attr_init(&attr);
     if (rc) return -rc;
     if (engine->stack) rc = pthread_attr_setstack(&attr, engine->stack, PD_TICK_STACK);
+    /* Before it can load a plan: who swaps frees at once while nothing runs. */
+    atomic_store(&engine->running, 1);
     if (rc == 0) rc = pthread_create(&engine->thread, &attr, run, engine);
+    if (rc) atomic_store(&engine->running, 0);
     pthread_attr_destroy(&attr);
     return -rc;
 }

@@ -10,9 +10,9 @@ static inline _Atomic uint64_t *slot_of(const struct pd_ring *ring, uint64_t ind
 size_t pd_ring_bytes(uint32_t words, uint32_t n_slots)
 {
     if (words == 0 || n_slots < 2 || (n_slots & (n_slots - 1))) return 0;
-    uint64_t bytes = (uint64_t)n_slots * (1 + (uint64_t)words) * sizeof(uint64_t);
-    if (bytes > SIZE_MAX / 2) return 0;
-    return sizeof(struct pd_ring_head) + (size_t)bytes;
+    uint64_t all = (uint64_t)n_slots * (1 + (uint64_t)words);      /* below 2^63 */
+    if (all > SIZE_MAX / 2 / sizeof(uint64_t)) return 0;
+    return sizeof(struct pd_ring_head) + (size_t)all * sizeof(uint64_t);
 }
 
 static int view(struct pd_ring *ring, void *memory, uint32_t words, uint32_t n_slots)
@@ -46,9 +46,12 @@ int pd_ring_attach(struct pd_ring *ring, void *memory, size_t bytes)
     struct pd_ring_head *head = memory;
     if (bytes < sizeof *head || ((uintptr_t)memory & 7) || head->magic != PD_RING_MAGIC)
         return -EINVAL;
-    size_t need = pd_ring_bytes(head->words, head->n_slots);
+    /* Read once: what is checked must be what is used, whoever writes there. */
+    const uint32_t words = *(volatile uint32_t *)&head->words;
+    const uint32_t n_slots = *(volatile uint32_t *)&head->n_slots;
+    size_t need = pd_ring_bytes(words, n_slots);
     if (need == 0 || need != head->bytes || bytes < need) return -EINVAL;
-    return view(ring, memory, head->words, head->n_slots);
+    return view(ring, memory, words, n_slots);
 }
 
 uint64_t pd_ring_push(struct pd_ring *ring, const uint64_t *frame)
@@ -90,14 +93,13 @@ uint64_t pd_ring_oldest(const struct pd_ring *ring)
 
 int pd_ring_read(const struct pd_ring *ring, uint64_t index, uint64_t *frame)
 {
+    /* Asked first: a slot looked at before its frame was whole, and `next` after,
+     * would make a frame that was finished in between look gone. */
+    if (index >= pd_ring_next(ring)) return -EAGAIN;
     _Atomic uint64_t *slot = slot_of(ring, index);
-    uint64_t whole = 2 * index + 2;
-    uint64_t before = atomic_load_explicit(slot, memory_order_acquire);
-    if (before == whole) {
-        for (uint32_t w = 0; w < ring->words; w++)
-            frame[w] = atomic_load_explicit(slot + 1 + w, memory_order_acquire);
-        if (atomic_load_explicit(slot, memory_order_relaxed) == whole) return 0;
-        return -EOVERFLOW;
-    }
-    return index >= pd_ring_next(ring) ? -EAGAIN : -EOVERFLOW;
+    const uint64_t whole = 2 * index + 2;
+    if (atomic_load_explicit(slot, memory_order_acquire) != whole) return -EOVERFLOW;
+    for (uint32_t w = 0; w < ring->words; w++)
+        frame[w] = atomic_load_explicit(slot + 1 + w, memory_order_acquire);
+    return atomic_load_explicit(slot, memory_order_relaxed) == whole ? 0 : -EOVERFLOW;
 }

@@ -365,21 +365,23 @@ int pd_sim_init(struct pd_sim *sim, const struct pd_sim_config *config, struct p
     sim->key_jitter = pd_noise_key(config->signal.seed, KEY_JITTER);
     sim->key_chaos = pd_noise_key(config->signal.seed, KEY_CHAOS);
     state->start_ns = start_ns;
+    state->now_ns = PD_NO_TIME;
     for (uint32_t i = 0; i < config->n_schedule; i++)
         add_fault(sim, &config->schedule[i], PD_SIM_SCHEDULED);
     plan_chaos(sim);
     return 0;
 }
 
-static void take_asked(struct pd_sim *sim, int64_t now_ns)
+/* What was asked for begins with the first sample taken since the last advance,
+ * so that it does not matter how far this one goes. */
+static void take_asked(struct pd_sim *sim)
 {
     const struct pd_sim_cursor *cursor = &sim->state.cursor;
     struct pd_sim_fault fault;
     while (pd_spsc_take(&sim->asked, &fault, sizeof fault) == sizeof fault) {
-        /* Of the past nothing changes: from the first sample not yet taken. */
-        double since_ns = (double)(now_ns - sim->state.start_ns) - cursor->anchor_ns;
+        double since_ns = (double)(sim->state.now_ns - sim->state.start_ns) - cursor->anchor_ns;
         fault.start = cursor->n;
-        if (cursor->period_ns > 0 && since_ns > 0) {
+        if (cursor->period_ns > 0 && since_ns >= 0) {
             uint64_t untaken = cursor->anchor_n + (uint64_t)(since_ns / cursor->period_ns) + 1;
             if (untaken > fault.start) fault.start = untaken;
         }
@@ -424,7 +426,9 @@ int64_t pd_sim_advance(void *self, int64_t now_ns)
     int64_t group_ns = PD_NO_TIME;
     uint32_t left = 0;              /* to be delivered of this group */
     if (state->start_ns == PD_NO_TIME) state->start_ns = now_ns;
-    take_asked(sim, now_ns);
+    if (state->now_ns == PD_NO_TIME) state->now_ns = now_ns;
+    take_asked(sim);
+    if (now_ns > state->now_ns) state->now_ns = now_ns;
     for (;;) {
         struct pd_sim_cursor ahead = state->cursor;
         struct step step = cursor_step(sim, &ahead);

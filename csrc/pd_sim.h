@@ -113,7 +113,7 @@ struct pd_sim {
         uint64_t next_edge;         /* of the signal */
         uint64_t next_id, chaos_next, chaos_count;
         uint64_t dropped, duplicated;       /* by the configured probabilities */
-        int64_t start_ns;           /* PD_NO_TIME before the first advance */
+        int64_t start_ns, now_ns;   /* PD_NO_TIME before the first advance */
     } state;
 };
 
@@ -127,8 +127,8 @@ int pd_sim_init(struct pd_sim *sim, const struct pd_sim_config *config, struct p
 /* Signature of pd_driver.advance. */
 int64_t pd_sim_advance(void *sim, int64_t now_ns);
 
-/* One other thread. From the first sample taken after the next advance on;
- * `start` is ignored. The log says BEGAN with the start, or REFUSED when
+/* One other thread. From the first sample taken after the last advance on;
+ * `start` is ignored. Once the next advance has seen it, the log says BEGAN with the start, or REFUSED when
  * PD_SIM_MAX_FAULTS are pending. 0, -EINVAL, or -ENOSPC: asked too fast. */
 int pd_sim_ask(struct pd_sim *sim, const struct pd_sim_fault *fault);
 

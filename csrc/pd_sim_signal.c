@@ -12,11 +12,11 @@
 #define PINK_TOP 0.4                /* of the rate: the last pole */
 #define WARM_S 16.0                 /* five time constants of the lowest pole */
 /* Alpha waxes and wanes over ALPHA_SWELL_S (log-normal, sd SWELL) and wanders in
- * frequency by 0.15 Hz over seconds, as a posterior rhythm does. */
+ * frequency by 0.35 Hz (sd) over seconds, as a posterior rhythm does. */
 #define ALPHA_SWELL_S 0.8
 #define ALPHA_SWELL 0.55
 #define ALPHA_WANDER_S 2.0
-#define ALPHA_WANDER_HZ 0.15
+#define ALPHA_WANDER_HZ 0.35
 #define EYES_S 0.4
 #define SSVEP_GATE_S 0.08
 /* A large grid keeps its frequency within some tens of millihertz. */

@@ -4,14 +4,18 @@
 #include <math.h>
 #include <string.h>
 
-/* History in seconds: a frame waits delay + hold + lost_after at most, and
- * needs one filter length before that. */
+/* History in seconds beyond what the settings ask for: a frame waits delay +
+ * hold + lost_after at most, needs one filter length before that, and a bridge
+ * reaches back over a whole loss. */
 #define HISTORY_S 1.0
 #define REPORT_EVERY 64             /* samples between two reports of the clock */
 
 static uint32_t rows_for(const struct pd_source_config *config)
 {
-    double want = HISTORY_S * config->rate_hz + 2.0 * config->resample.taps + 16;
+    double wait_ns = (double)config->delay_ns + (double)config->hold_ns +
+                     (double)config->lost_after_ns + (double)config->bridge_ns;
+    double want = (HISTORY_S + wait_ns / PD_NS_PER_S) * config->rate_hz +
+                  2.0 * config->resample.taps + 16;
     uint32_t n = 64;
     while (n < want && n < (1u << 20)) n *= 2;
     return n;
@@ -148,6 +152,10 @@ static void take_sample(struct pd_source *source, int64_t now_ns, const struct p
     const uint64_t index = state->next;
     const int64_t silent_since_ns = state->silent_since_ns;
 
+    /* Neither here nor lost: overwritten before a tick that came seconds late. */
+    int64_t unseen = (int64_t)(index - native->lost_before - state->good_until);
+    if (unseen > 0)
+        tell(source, PD_EVENT_OVERRUN, now_ns, (int64_t)state->good_until, unseen, 0, 0);
     if (native->lost_before)
         tell(source, PD_EVENT_GAP, now_ns, (int64_t)(index - native->lost_before),
              native->lost_before, 0, 0);
@@ -193,21 +201,20 @@ static void take(struct pd_source *source, int64_t now_ns, int64_t until, uint64
         if (rc == -EAGAIN) break;
         const struct pd_native *native = (const struct pd_native *)source->sample;
         if (rc == -EOVERFLOW) {
-            /* Gone before this tick saw it: a loss longer than the ring (the next
-             * sample will tell), or a tick that came seconds too late. */
+            /* Gone before this tick saw it: a loss longer than the ring, or a tick
+             * that came seconds too late. The next sample will tell which. */
             uint64_t oldest = pd_ring_oldest(source->native);
             if (oldest <= state->next) oldest = state->next + 1;
-            if (pd_ring_read(source->native, oldest, source->sample) == 0 &&
-                !(native->flags & PD_NATIVE_LOST))
-                tell(source, PD_EVENT_OVERRUN, now_ns, (int64_t)state->next,
-                     (int64_t)(oldest - state->next), 0, 0);
             state->next = state->valid_from = oldest;
             continue;
         }
-        if (native->flags & PD_NATIVE_LOST)
+        if (native->flags & PD_NATIVE_LOST) {
             set_row(source, state->next, native->value, native->lost_before);
-        else
+            /* A loss that has no sample before it can't be bridged. */
+            if (state->next == state->valid_from) state->valid_from++;
+        } else {
             take_sample(source, now_ns, native);
+        }
         state->next++;
     }
     atomic_store_explicit(&source->taken, state->next, memory_order_release);

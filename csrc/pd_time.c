@@ -47,16 +47,19 @@ int pd_time_sleep_until(int64_t t_ns)
 
 int pd_thread_promote(int priority, int cpu)
 {
+    cpu_set_t before, set;
     if (cpu >= 0) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
         if (cpu >= CPU_SETSIZE) return -EINVAL;
+        CPU_ZERO(&set);
         CPU_SET(cpu, &set);
-        int rc = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+        int rc = pthread_getaffinity_np(pthread_self(), sizeof before, &before);
+        if (rc == 0) rc = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
         if (rc) return -rc;
     }
     struct sched_param param = { .sched_priority = priority };
-    return -pthread_setschedparam(pthread_self(), SCHED_FIFO, &param);
+    int rc = pthread_setschedparam(pthread_self(), SCHED_FIFO, &param);
+    if (rc && cpu >= 0) pthread_setaffinity_np(pthread_self(), sizeof before, &before);
+    return -rc;
 }
 
 void pd_thread_touch_stack(unsigned bytes)

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
@@ -44,7 +44,7 @@ def _cyton(
     stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    out = sys.stdout if invocation.as_json else _Told(rate_hz)
+    out = sys.stdout if invocation.as_json else cast(TextIO, _Told(rate_hz))
     try:
         run(
             file,

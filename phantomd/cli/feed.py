@@ -215,7 +215,7 @@ def _drain(connection: Connection[Item]) -> tuple[list[Item], bool]:
     items: list[Item] = []
     try:
         for item in connection:
-            items.append(item)  # noqa: PERF402 (what came before an exception stays)
+            items.append(item)
     except BlockingIOError:
         return items, True
     except (OSError, ValueError, PhantomError):

@@ -72,7 +72,7 @@ class Invocation:
     def subscribe(
         self, stream: str, *, everything: bool = False, timeout_s: float = 5.0
     ) -> EegConnection | MessageConnection:
-        """A subscription. Raises UsageError on an unknown stream, NoDaemon where nobody serves it."""
+        """A subscription. Raises UsageError on an unknown stream, NoDaemon where nobody is."""
         from phantomd.client import connect
 
         host, port, unasked = self.place(stream, timeout_s)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
@@ -24,7 +25,12 @@ from phantomd.contracts import GRID_HZ, Flag
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-SCALES_UV = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 50_000, 200_000)
+SCALES_UV = tuple(
+    round(step * 10**power)
+    for power in range(6)
+    for step in (1, 1.5, 2, 3, 5, 7)
+    if step != 1.5 or power
+)
 SPANS_S = (1, 2, 4, 8, 15, 30, 60)
 _LANE_ROWS = 8
 _EVENT_ROWS = 10
@@ -34,7 +40,7 @@ _LANES = ("cyan", "green", "bright_blue", "magenta", "bright_cyan", "bright_gree
 #: Marks under the traces, the gravest first: letter, style, word.
 _MARKS = (
     (Flag.MISSING, "M", "bold red", "missing"),
-    (Flag.DISCONTINUITY, "D", "bold magenta", "discontinuity"),
+    (Flag.DISCONTINUITY, "D", "bold magenta", "discont."),
     (Flag.LATE, "L", "bold yellow", "late"),
     (Flag.ARTIFACT, "A", "yellow", "artifact"),
     (Flag.BRIDGED, "B", "cyan", "bridged"),
@@ -48,6 +54,8 @@ _KEYS = (
     ("[ ]", "time"),
 )
 _BAR = "bold white on grey23"
+_HEADING = "grey70 on grey19"
+_WIDE_CELLS = 110
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -102,13 +110,13 @@ def take_traces(scene: Scene, view: View, width: int) -> Traces | None:
 
 
 def _reach_uv(window: Window) -> float:
-    """How far the middle channel reaches from its mean, but for a few spikes; 0 where nothing is
+    """How far the middle channel reaches from its mean, but for the highest twentieth; 0 where nothing is
     known."""
     reaches = []
     for channel in window.values.T:
         known = channel[~np.isnan(channel)].astype(np.float64)
         if known.size:
-            reaches.append(np.quantile(np.abs(known - known.mean()), 0.98))
+            reaches.append(np.quantile(np.abs(known - known.mean()), 0.95))
     return float(np.median(reaches)) if reaches else 0.0
 
 
@@ -135,7 +143,7 @@ def draw(scene: Scene, view: View, traces: Traces | None, width: int, height: in
     """At most ``height`` lines of exactly ``width`` cells."""
     head = [_headline(scene, view), *_banners(scene)]
     devices = _devices(scene)
-    streams, stages = _streams(scene), _stages(scene)
+    streams, stages = _streams(scene, width), _stages(scene, width)
     n_channels = len(traces.labels) if traces else 0
 
     # What must be there: title, lanes and marks, devices, tables, events, keys.
@@ -159,7 +167,7 @@ def draw(scene: Scene, view: View, traces: Traces | None, width: int, height: in
     ]
     lines = lines[: height - 1]
     lines += [[] for _ in range(height - 1 - len(lines))]
-    return [_fit(line, width) for line in [*lines, _footer(view)]]
+    return [_fit(line, width) for line in [*lines, _footer(width)]]
 
 
 # -- parts -----------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ def _lanes(
     scene: Scene, view: View, traces: Traces | None, lanes: int, rows: int, width: int
 ) -> list[Line]:
     if traces is None or scene.history is None:
-        return [[("── eeg ", "dim"), ("no frames yet", "yellow")], []]
+        return [[("eeg  ", _HEADING), ("no frames yet", "yellow")], []]
     window = traces.window
     first = min(view.first_channel, len(traces.labels) - lanes)
     shown = slice(first, first + lanes)
@@ -248,13 +256,14 @@ def _lane_title(scene: Scene, view: View, traces: Traces, lanes: int, width: int
     shown = f"{n} channels" if lanes == n else f"{lanes} of {n} channels (↑ ↓)"
     span_s = len(traces.window.flags) / GRID_HZ
     how = "auto" if view.auto else "fixed"
+    simulated = " simulated " if int(traces.window.flags.max(initial=0)) & Flag.SIMULATED else ""
     title = (
-        f"── eeg  {shown}  ±{_volts(view.scale_uv)} µV a lane ({how})  {span_s:.1f} s  "
+        f"eeg  {shown}  ±{_volts(view.scale_uv)} µV a lane ({how})  {span_s:.1f} s  "
         f"age {micros(scene.history.age_us)} "
     )
-    unit = "rms µV"
-    dashes = "─" * max(0, width - cell_len(title) - len(unit) - 1)
-    return [(f"{title}{dashes} {unit}", "dim")]
+    unit = " rms µV"
+    space = " " * max(0, width - cell_len(title) - len(simulated) - len(unit))
+    return [(title, _HEADING), (simulated, "black on cyan"), (f"{space}{unit}", _HEADING)]
 
 
 def _marks(window: Window, frames_a_column: int) -> Line:
@@ -263,14 +272,21 @@ def _marks(window: Window, frames_a_column: int) -> Line:
     size = 2 * frames_a_column
     for at in range(0, len(window.flags) - size + 1, size):
         cell = window.flags[at : at + size]
-        seen = int(np.bitwise_or.reduce(cell))
-        mark = next((mark for mark in _MARKS if seen & mark[0]), None)
+        mark = _gravest(cell)
         if mark is not None:
             line.append((mark[1], mark[2]))
         else:
             second = (window.first + at + size - 1) // GRID_HZ != (window.first + at - 1) // GRID_HZ
             line.append(("╵" if second else " ", "dim"))
+    worst = _gravest(window.flags)
+    if worst is not None:
+        line.append((f"{worst[3]:>{_RMS_CELLS}}", worst[2]))
     return line
+
+
+def _gravest(flags: NDArray[np.uint32]) -> tuple[Flag, str, str, str] | None:
+    seen = int(np.bitwise_or.reduce(flags)) if flags.size else 0
+    return next((mark for mark in _MARKS if seen & mark[0]), None)
 
 
 def _devices(scene: Scene) -> list[Line]:
@@ -292,7 +308,7 @@ def _devices(scene: Scene) -> list[Line]:
     return _table(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
 
 
-def _streams(scene: Scene) -> list[Line]:
+def _streams(scene: Scene, width: int) -> list[Line]:
     streams: dict[str, dict[str, Any]] = scene.status["streams"] if scene.status else {}
     rows: list[list[Piece]] = [
         [
@@ -304,22 +320,26 @@ def _streams(scene: Scene) -> list[Line]:
         ]
         for name, of in streams.items()
     ]
-    return _table(("stream", ">port", ">cl", ">publ", ">drop"), rows)
+    if width < _WIDE_CELLS:
+        return _table(("stream", ">port", ">cl", ">publ", ">drop"), rows, gap=1)
+    return _table(("stream", ">port", ">clients", ">published", ">dropped"), rows)
 
 
-def _stages(scene: Scene) -> list[Line]:
+def _stages(scene: Scene, width: int) -> list[Line]:
     rows: list[list[Piece]] = []
     for name, stage in scene.ledger.items():
         deadline_us = stage.get("deadline_us") or 0.0
         times: list[Piece] = [
-            (micros(stage[key]), stage_style(stage[key], deadline_us))
+            (micros(stage[key]).replace(" ", ""), stage_style(stage[key], deadline_us))
             if stage["count"]
             else (NONE, "dim")
             for key in ("p50_us", "p99_us", "p999_us", "max_us")
         ]
         missed = (count(stage["missed"]), _growth(scene, name, stage["missed"]))
         rows.append([(printable(name), ""), *times, missed])
-    return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">miss"), rows)
+    if width < _WIDE_CELLS:
+        return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">miss"), rows, gap=1)
+    return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">missed"), rows)
 
 
 def _growth(scene: Scene, name: str, number: int) -> str:
@@ -340,31 +360,34 @@ def _events(scene: Scene, n: int) -> list[Line]:
     return lines or [[("no events since top was started", "dim")]]
 
 
-def _footer(view: View) -> Line:
+def _footer(width: int) -> Line:
     line: Line = [(" ", "")]
     for key, word in _KEYS:
         line += [(key, "bold"), (f" {word}  ", "dim")]
+    legend: Line = []
     for _, letter, style, word in _MARKS:
-        line += [(letter, style), (f" {word} ", "dim")]
-    return line
+        legend += [(letter, style), (f" {word}  ", "dim")]
+    space = width - _cells(line) - _cells(legend)
+    return [*line, (" " * space, ""), *legend] if space >= 0 else line
 
 
 # -- helping ---------------------------------------------------------------------------------------
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[Piece]]) -> list[Line]:
+def _table(headings: Sequence[str], rows: Sequence[Sequence[Piece]], gap: int = 2) -> list[Line]:
     """Columns as wide as their widest cell; ``>`` before a heading: they end evenly."""
     names = [heading.removeprefix(">") for heading in headings]
     widths = [
         max([len(name), *(cell_len(row[at][0]) for row in rows)]) for at, name in enumerate(names)
     ]
     lines: list[Line] = []
-    for row in [[(name, "dim") for name in names], *rows]:
+    names_row = [(name, _HEADING) for name in names]
+    for row in [names_row, *rows]:
         line: Line = []
         for (text, style), heading, cells in zip(row, headings, widths, strict=True):
             space = " " * (cells - cell_len(text))
             line.append((space + text if heading.startswith(">") else text + space, style))
-            line.append(("  ", ""))
+            line.append((" " * gap, style if row is names_row else ""))
         lines.append(line[:-1])
     return lines
 
@@ -378,7 +401,8 @@ def _beside(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Lin
     for at in range(max(len(left), len(right))):
         line = list(left[at]) if at < len(left) else []
         if at < len(right):
-            line.append((" " * (left_cells - _cells(line) + gap), ""))
+            space = " " * (left_cells - _cells(line) + gap)
+            line.append((space, _HEADING if at == 0 else ""))
             line += right[at]
         lines.append(line)
     return lines
@@ -389,7 +413,7 @@ def _cells(line: Line) -> int:
 
 
 def _fit(line: Line, width: int) -> Line:
-    """Exactly ``width`` cells."""
+    """Exactly ``width`` cells; the bar of a heading goes to the edge."""
     fitted: Line = []
     left = width
     for text, style in line:
@@ -399,7 +423,7 @@ def _fit(line: Line, width: int) -> Line:
             return fitted
         fitted.append((text, style))
         left -= cells
-    fitted.append((" " * left, ""))
+    fitted.append((" " * left, _HEADING if line and line[-1][1] == _HEADING else ""))
     return fitted
 
 

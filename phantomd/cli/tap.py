@@ -243,7 +243,9 @@ class _Messages:
         when = f"{'-':<15}" if t_ns is None else _clock(t_ns + offset_ns)
         late = " LATE" if message.get("late") else ""
         if message.get("stream") == "events":
-            said = f"{data.get('level', ''):<7}  {data.get('kind', ''):<7}  {data.get('message', '')}"
+            said = (
+                f"{data.get('level', ''):<7}  {data.get('kind', ''):<7}  {data.get('message', '')}"
+            )
         else:
             said = _encoded(data)
         return f"{message.get('seq', ''):>6}  {when}{late}  {said}"

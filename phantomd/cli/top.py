@@ -6,10 +6,13 @@ Eight times a second; two threads fetch (``feed``), one draws (``picture``) and 
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
+import termios
 import time
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,14 +22,16 @@ import typer
 from phantomd.cli import output
 from phantomd.cli.invocation import Invocation, command
 from phantomd.contracts import GRID_HZ
-from phantomd.errors import NoDaemon
+from phantomd.errors import NoDaemon, UsageError
 
 if TYPE_CHECKING:
     from phantomd.cli.feed import Feed, Scene
-    from phantomd.cli.picture import Picture, Traces, View
+    from phantomd.cli.picture import Traces, View
 
 REFRESH_S = 0.125
 _FIRST_FRAMES_S = 5.0
+#: A key, or the sequence that a terminal sends for one.
+_KEY = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 
 def add(app: typer.Typer) -> None:
@@ -68,7 +73,9 @@ def _top(
             _show_once(invocation, feed, view)
             return
         if not sys.stdout.isatty():
-            raise NoDaemon("top needs a terminal", hint="`phantomctl top --once` prints one picture")
+            raise UsageError(
+                "top needs a terminal", hint="`phantomctl top --once` prints one picture"
+            )
         with suppress(KeyboardInterrupt):
             _watch(feed, view)
 
@@ -124,13 +131,14 @@ def _watch(feed: Feed, view: View) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from phantomd.cli.picture import take_traces
+    from phantomd.cli.picture import Picture, take_traces
 
     screen = Console(highlight=False, markup=False, emoji=False)
-    keys = _keys(view)
+    keys = key_map(view)
     traces: Traces | None = None
+    drawn: Any = None
     with (
-        _terminal() as listen,
+        _keyboard() as listen,
         Live(
             console=screen,
             screen=True,
@@ -141,13 +149,81 @@ def _watch(feed: Feed, view: View) -> None:
     ):
         due_s = time.monotonic()
         while True:
-            if not view.paused:
+            size = screen.size
+            if not view.paused or drawn != size:
                 with feed.lock:
                     if not view.frozen or traces is None:
-                        traces = take_traces(feed.scene, view, screen.width)
-                    live.update(_picture(feed.scene, view, traces, screen), refresh=True)
+                        traces = take_traces(feed.scene, view, size.width)
+                    picture = Picture(feed.scene, view, traces, size.height)
+                    live.update(picture, refresh=True)
+                drawn = size
             due_s = max(due_s + REFRESH_S, time.monotonic())
             for key in listen(due_s):
                 if key == "q":
                     return
-                keys.get(key, lambda: None)()
+                if key in keys:
+                    keys[key]()
+                    drawn = None
+
+
+def key_map(view: View) -> dict[str, Callable[[], None]]:
+    """What each key does, but for q."""
+
+    def pause() -> None:
+        view.paused = not view.paused
+
+    def freeze() -> None:
+        view.frozen = not view.frozen
+
+    def auto() -> None:
+        view.auto = True
+
+    def scroll(step: int) -> None:
+        view.first_channel = max(0, view.first_channel + step)
+
+    return {
+        "p": pause,
+        " ": freeze,
+        "a": auto,
+        # "+" makes the traces larger.
+        "+": lambda: view.scale(-1),
+        "=": lambda: view.scale(-1),
+        "-": lambda: view.scale(1),
+        "]": lambda: view.span(1),
+        "[": lambda: view.span(-1),
+        "j": lambda: scroll(1),
+        "k": lambda: scroll(-1),
+        "\x1b[B": lambda: scroll(1),
+        "\x1b[A": lambda: scroll(-1),
+    }
+
+
+@contextmanager
+def _keyboard() -> Iterator[Callable[[float], list[str]]]:
+    """A function that hears keys until an instant of the monotonic clock, or the first ones. The
+    terminal is as it was afterwards, whatever ends this."""
+    fd = sys.stdin.fileno()
+    tty_in = os.isatty(fd)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Suspended in the middle of a picture the terminal would stay as it is.
+    suspend = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    before = termios.tcgetattr(fd) if tty_in else None
+
+    def listen(until_s: float) -> list[str]:
+        wait_s = max(0.0, until_s - time.monotonic())
+        readable, _, _ = select.select([fd] if tty_in else [], [], [], wait_s)
+        if not readable:
+            return []
+        text = os.read(fd, 256).decode(errors="replace")
+        if not text:
+            raise KeyboardInterrupt  # the terminal is gone
+        return _KEY.findall(text)
+
+    try:
+        if before is not None:
+            tty.setcbreak(fd)
+        yield listen
+    finally:
+        if before is not None:
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTSTP, suspend)

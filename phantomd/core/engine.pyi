@@ -69,9 +69,9 @@ class Source:
     def grid_next(self) -> int:
         """The grid index that comes next, by its own state: after ``restore``, where the ring must
         begin."""
-    def warm(self, first: int) -> None:
-        """Before it is in a plan: learns from the native ring's frames from ``first`` on, so that
-        it takes over from another source without a break."""
+    def warm(self, first: int, until: int) -> None:
+        """Before it is in a plan: learns in silence from the native frames [first, until), so that
+        it takes over without a break from a source that has ``taken`` up to ``until``."""
     def report(self) -> dict[str, Any] | None:
         """The clock's: rate_hz, rate_sd_ppm, offset_sd_ns, uncertainty_ns, jitter_ns, clump, …"""
     def restore(self, arena: bytes) -> None:

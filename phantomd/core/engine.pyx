@@ -122,8 +122,9 @@ cdef class Source:
     def grid_next(self):
         return self.source.state.grid_next
 
-    def warm(self, uint64_t first):
-        cdef uint64_t until = pd_ring_next(&self.intake.ring.ring)
+    def warm(self, uint64_t first, uint64_t until):
+        if self.intake is None:
+            raise ValueError("a source without a device has nothing to learn from")
         with nogil:
             pd_source_warm(&self.source, first, until)
 
@@ -321,11 +322,11 @@ cdef class GridReader:
             self.overrun += oldest - self.next
             self.next = oldest
         cdef uint64_t first = self.next
+        if first >= until:
+            return b"", first, 0, None
         if until - first > <uint64_t>most:
             until = first + most
         cdef uint64_t n = until - first
-        if n == 0:
-            return b"", first, 0, None
         out = PyBytes_FromStringAndSize(NULL, n * frame_bytes)
         cdef uint8_t *at = <uint8_t *>PyBytes_AS_STRING(out)
         cdef int64_t t_ns = 0
@@ -340,6 +341,8 @@ cdef class GridReader:
             t_ns = frame.t_ns
             at += frame_bytes
             self.next += 1
+        if n == 0:
+            return b"", first, 0, None
         return (out if n * frame_bytes == <size_t>len(out) else out[: n * frame_bytes]), first, n, t_ns
 
     def frames(self, uint64_t first, uint64_t until):

@@ -152,7 +152,7 @@ class SimDriver(Driver):
 
     def __init__(self, intake: Intake, config: Config, *, start_ns: int | None = None) -> None: ...
     def ask(self, kind: str, n: int, channels: int = 0, value: float = 0.0) -> bool:
-        """A fault over ``n`` samples, from the first one taken after the next ``advance``.
+        """A fault over ``n`` samples, from the first one taken after the last ``advance``.
 
         False: asked faster than they are taken up. ValueError for values out of range. Safe while a
         pump runs; callers hold the GIL, which makes them one producer.

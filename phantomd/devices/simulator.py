@@ -99,7 +99,7 @@ class Simulator:
         """Nothing to give back."""
 
     def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
-        """From the first sample taken after the next advance on. Raises UnsupportedFault."""
+        """From the first sample taken after the driver last advanced. Raises UnsupportedFault."""
         self._drain()
         fault = fault_of(kind, duration_s, args, self.config)
         if not self._driver.ask(fault.kind, fault.n, fault.channels, fault.value):

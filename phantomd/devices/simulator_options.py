@@ -308,7 +308,9 @@ def fault_of(
                 f"{kind}: {known.argument} can't be {given!r}",
                 hint=f"{known.argument} is {known.takes}",
             ) from None
-    n = int(value) if known.count else _samples(kind, duration_s, known, config)
+    n = _samples(kind, duration_s, known, config)
+    if known.count:
+        n = int(value)
     return Fault(kind, start, n, _mask(kind, args, config) if known.channels else 0, value)
 
 

@@ -171,6 +171,7 @@ class Engine:
                     len(slot.labels), slot.grid, self._core.events, slot.number, settings
                 )
             else:
+                taken = slot.source.taken
                 slot.source = make_source(
                     slot.spec,
                     slot.device.driver.intake,
@@ -179,7 +180,7 @@ class Engine:
                     slot.number,
                     settings,
                 )
-                slot.source.warm(max(0, slot.source.taken - round(WARM_S * slot.spec.rate_hz)))
+                slot.source.warm(max(0, taken - round(WARM_S * slot.spec.rate_hz)), taken)
         self._replan()
 
     def spec_of(self, number: int) -> DeviceSpec | None:

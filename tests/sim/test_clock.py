@@ -22,6 +22,7 @@ from clock_world import (
     crystal,
     deliver,
     deliver_clumps,
+    drained,
     error_ms,
     exponential,
     gamma,
@@ -205,6 +206,28 @@ def test_stall_of_the_host_moves_nothing(law: str, stall_s: float) -> None:
     before = error[(delivery.true_s > 50.0) & (delivery.true_s < 60.0)].mean()
     assert np.abs(error[delivery.true_s > 60.0] - before).max() < 0.2
     assert clock.report().follows == 0
+
+
+@pytest.mark.parametrize("backlog_s", [0.3, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("law", LAWS)
+def test_queue_that_drains_is_waited_for(law: str, backlog_s: float) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        true_s = crystal(rng, RATE_HZ, 90.0, ppm=30.0)
+        late_s = drained(true_s, 60.0 + rng.random(), backlog_s, 1.0 / (1.4 * RATE_HZ))
+        clock = Clock(RATE_HZ)
+        delivery = deliver(rng, RATE_HZ, true_s, LAWS[law], extra_s=late_s)
+        error = error_ms(delivery, clock)
+        assert np.abs(error[true_s > 60.0]).max() < 1.0
+        assert clock.report().follows == 0
+
+
+def test_slow_first_second_is_forgotten_within_three() -> None:
+    rng = np.random.default_rng(2)
+    true_s = crystal(rng, RATE_HZ, 20.0, ppm=30.0)
+    extra_s = 0.03 * np.maximum(0.0, 1.0 - true_s)
+    delivery = deliver(rng, RATE_HZ, true_s, LAWS["exponential"], extra_s=extra_s)
+    assert settled_s(delivery, error_ms(delivery), 0.0) < 3.0
 
 
 @dataclass(frozen=True)

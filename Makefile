@@ -1,0 +1,107 @@
+# phantomd: make run, make test. `make help` lists the rest.
+
+PYTHON ?= python3
+CC ?= cc
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
+SOURCES := phantomd benches examples tests
+
+.PHONY: help run test tools lint c-test py-test fuzz sim-hour fault-sweep bench bench-tick \
+	bench-subscribers soak plots sanitize clean
+
+help:            ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 20
+
+run: $(VENV)/.run $(VENV)/.built        ## build, and run the daemon with the simulator
+	$(BIN)/phantomd $(ARGS)
+
+test: $(VENV)/.test $(VENV)/.built lint c-test py-test   ## build, and run all tests
+
+# -- what has to be there --------------------------------------------------------------------------
+
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: install the package python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11: name a newer one, make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+		|| { echo "venv is missing: install the package python3-venv"; exit 1; }
+	@command -v $(CC) >/dev/null || { echo "a C compiler is missing: install the package gcc"; exit 1; }
+	@echo '#include <stdio.h>' | $(CC) -E -x c - >/dev/null 2>&1 \
+		|| { echo "the C library's headers are missing: install the package libc6-dev"; exit 1; }
+	@echo '#include <Python.h>' | $(CC) -E -x c - \
+		-I"$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')" >/dev/null 2>&1 \
+		|| { echo "Python.h is missing: install the package python3-dev"; exit 1; }
+
+$(VENV)/bin/python: | tools
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q "setuptools>=64" wheel "cython>=3.0.11"
+
+$(VENV)/.run: pyproject.toml setup.py | $(VENV)/bin/python
+	$(BIN)/pip install -q --no-build-isolation -e .
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.test: pyproject.toml setup.py | $(VENV)/bin/python
+	$(BIN)/pip install -q --no-build-isolation -e ".[test]"
+	@touch $@ $(VENV)/.run $(VENV)/.built
+
+$(VENV)/.built: $(CORE) setup.py | $(VENV)/bin/python
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace
+	@touch $@
+
+# -- tests -----------------------------------------------------------------------------------------
+
+lint: $(VENV)/.test                     ## ruff and mypy --strict
+	$(BIN)/ruff check $(SOURCES) setup.py
+	$(BIN)/ruff format --check $(SOURCES) setup.py
+	$(BIN)/mypy
+
+c-test: tools                           ## C tests under ASan, UBSan and TSan
+	$(MAKE) -C tests/c CC=$(CC)
+
+py-test: $(VENV)/.test $(VENV)/.built
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# -- campaigns: each has a short form in `make test` -----------------------------------------------
+
+SECONDS_EACH ?= 300
+fuzz:                                   ## libFuzzer on all that reads outside bytes (needs clang)
+	$(MAKE) -C tests/fuzz long SECONDS_EACH=$(SECONDS_EACH)
+
+sim-hour: $(VENV)/.test $(VENV)/.built  ## an hour of virtual time
+	PHANTOMD_SIM_HOUR=1 $(BIN)/python -m pytest -q -s tests/sim/test_hour.py
+
+bench: $(VENV)/.test $(VENV)/.built     ## kernels beside their peers
+	$(BIN)/python -m pytest -q --benchmark-only --benchmark-group-by=group -o python_files='bench_*.py' benches
+
+bench-tick: $(VENV)/.test $(VENV)/.built    ## tick lateness beside cyclictest (rt-tests, stress-ng)
+	$(BIN)/python -m benches.tick $(ARGS)
+
+bench-subscribers: $(VENV)/.test $(VENV)/.built ## 100 subscribers, ten of them not reading
+	$(BIN)/python -m benches.subscribers $(ARGS)
+
+soak: $(VENV)/.test $(VENV)/.built      ## the live daemon for hours: CPU, memory, lateness
+	$(BIN)/python -m benches.soak $(ARGS)
+
+plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
+	$(BIN)/python -m benches.clock_accuracy --plot docs/img/clock.png
+	$(BIN)/python -m benches.resampler_plot
+	$(BIN)/python -m benches.simulator_plot
+	$(BIN)/python -m benches.recording_plot
+
+sanitize: tools                         ## the whole Python suite over a core built with ASan and UBSan
+	$(MAKE) -f Makefile $(VENV)/.test
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	git ls-files -z | xargs -0 cp --parents -t build/sanitize
+	cd build/sanitize && PHANTOMD_SANITIZE=address,undefined PHANTOMD_DEBUG=1 \
+		$(CURDIR)/$(BIN)/python -W ignore setup.py -q build_ext --inplace
+	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0:verify_asan_link_order=0 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		PHANTOMD_DATA=$${PHANTOMD_DATA:-$(abspath ../shared/data)} \
+		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/sim -k 'not million'
+
+clean:                                  ## all that was built; not the virtual environment
+	rm -rf build dist *.egg-info phantomd/core/*.so
+	rm -f $(VENV)/.built
