@@ -62,7 +62,7 @@ def draw_traces(axes: Any, device: Simulator) -> None:
     axes.set_title(
         f"{wrapped}\nblue: as sent, less the electrode offset; black: its alpha", fontsize=9
     )
-    axes.legend(loc="upper right", ncols=3)
+    axes.legend(loc="upper left", ncols=3)
     axes.plot([9.9, 9.9], [SPACING_UV, SPACING_UV + 100], color="black", lw=2)
     axes.text(9.85, SPACING_UV + 50, "100 µV", ha="right", va="center")
 

@@ -110,8 +110,8 @@ def take_traces(scene: Scene, view: View, width: int) -> Traces | None:
 
 
 def _reach_uv(window: Window) -> float:
-    """How far the middle channel reaches from its mean, but for the highest twentieth; 0 where nothing is
-    known."""
+    """How far the middle channel reaches from its mean, but for the highest twentieth; 0 where
+    nothing is known."""
     reaches = []
     for channel in window.values.T:
         known = channel[~np.isnan(channel)].astype(np.float64)

@@ -168,6 +168,7 @@ class CytonEmulator:
 
     def _play(self, now_ns: int) -> None:
         self._answer(self._board.expire(now_ns))
+        self._flush()
         while self._board.streaming and self._next < self._last:
             if self.t0_ns + self._due_ns(self._next) > now_ns:
                 return

@@ -136,6 +136,19 @@ static void newer_samples_of_the_same_read_are_counted_back(void)
     CHECK(report.uncertainty_ns >= PERIOD_NS);
 }
 
+static void a_read_longer_than_a_block_tells_as_much_as_its_newest_sample(void)
+{
+    struct pd_clock clock = fresh();
+    double worst_ns = 0.0;
+    for (uint64_t index = 0; index < 20000; index++) {
+        uint64_t newest = index | 255;
+        pd_clock_observe(&clock, index, true_ns(newest), (uint32_t)(newest - index));
+        if (!pd_clock_is_locked(&clock)) continue;
+        worst_ns = fmax(worst_ns, fabs(pd_clock_time_ns(&clock, (double)index, true_ns(index))));
+    }
+    CHECK(pd_clock_is_locked(&clock) && worst_ns < 1.0, "%f", worst_ns);
+}
+
 static void a_gap_in_the_indices_changes_nothing(void)
 {
     struct pd_clock clock = fresh();
@@ -187,6 +200,25 @@ static void a_small_shift_of_the_delay_is_slewed(void)
     CHECK(followed == 1, "%d", followed);
     CHECK(least_step_ns > 0.9 * PERIOD_NS, "%f", least_step_ns);
     CHECK(fabs(pd_clock_time_ns(&clock, 17499.0, true_ns(17499)) - 1e7) < 2e5);
+}
+
+static void a_correction_changes_the_rate_by_five_percent_at_most(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct pd_clock clock = fresh();
+        int64_t before_shift_ns = sign < 0 ? 45 * PD_NS_PER_MS : 0;
+        int64_t after_shift_ns = sign < 0 ? 0 : 45 * PD_NS_PER_MS;
+        feed(&clock, 0, 15000, 1e5, before_shift_ns);
+        double before_ns = pd_clock_time_ns(&clock, 14999.0, 0);
+        for (uint64_t index = 15000; index < 17500; index++) {
+            int64_t arrival_ns = true_ns(index) + after_shift_ns + exponential_ns(1e5);
+            pd_clock_observe(&clock, index, arrival_ns, 0);
+            double now_ns = pd_clock_time_ns(&clock, (double)index, 0);
+            CHECK(fabs((now_ns - before_ns) / PERIOD_NS - 1.0) < 0.051);
+            before_ns = now_ns;
+        }
+        CHECK(fabs(before_ns - (double)(true_ns(17499) + after_shift_ns)) < 1e5);
+    }
 }
 
 static void a_great_shift_of_the_delay_is_stepped_once(void)
@@ -323,10 +355,12 @@ int main(void)
     digits_survive_days_and_great_indices();
     a_known_constant_delay_is_taken_off();
     newer_samples_of_the_same_read_are_counted_back();
+    a_read_longer_than_a_block_tells_as_much_as_its_newest_sample();
     a_gap_in_the_indices_changes_nothing();
     an_index_that_does_not_grow_is_ignored();
     a_copy_goes_on_like_the_original();
     a_small_shift_of_the_delay_is_slewed();
+    a_correction_changes_the_rate_by_five_percent_at_most();
     a_great_shift_of_the_delay_is_stepped_once();
     a_queue_that_drains_is_waited_for();
     a_delay_that_grew_is_followed_though_the_rate_rose_too();

@@ -128,7 +128,7 @@ static void test_a_device_that_counts_anew_begins_a_segment_in_time(void)
     struct rig rig;
     set_up(&rig, 256);
     stream(&rig, 0, 100);
-    for (uint32_t i = 0; i < 20; i++) {             /* one second later, from 120 on */
+    for (uint32_t i = 0; i < 20; i++) {             /* the counter has jumped by 120 */
         double value = i;
         pd_intake_counted(&rig.intake, 220 + i, 0, PD_NS_PER_S + (100 + i) * PERIOD_NS, PD_NO_TIME,
                           &value);

@@ -99,12 +99,13 @@ def choose(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
 
 
 def _damage_and_loss(kind: NDArray[np.int64], end: int) -> bool:
-    """Whether the run of bad packets that ends there holds both."""
+    """Whether the run of bad packets that ends there holds both, so that the next counter is not
+    accounted for."""
     begin = end
     while kind[begin - 1] != OK:
         begin -= 1
     run = kind[begin : end + 1]
-    return bool((run == DROP).any() and (run != DROP).any())
+    return bool(np.isin(run, [DROP, COUNTER]).any() and (run != DROP).any())
 
 
 def spoil(

@@ -33,10 +33,8 @@ def simulator(options: str = "", labels: tuple[str, ...] = MONTAGE) -> Simulator
 def run(device: Simulator, seconds: float, step_s: float | None = None) -> NDArray[np.float64]:
     """From 0 to ``seconds``; the native ring's values, NaN where a sample was lost."""
     end_ns = int(seconds * S)
-    if step_s:
-        for now_ns in range(0, end_ns, int(step_s * S)):
-            device.driver.advance(now_ns)
-    device.driver.advance(0)
+    for now_ns in range(0, end_ns, int(step_s * S) if step_s else end_ns):
+        device.driver.advance(now_ns)
     device.driver.advance(end_ns)
     return native(device)
 
@@ -191,7 +189,8 @@ def test_alpha_waxes_and_wanes_about_its_rms() -> None:
     assert np.sqrt(np.mean(peak**2) / 2) == pytest.approx(6.0, rel=0.15)
     assert np.percentile(peak, 95) / np.percentile(peak, 5) > 4
     turns = np.unwrap(phase) / (2 * np.pi)
-    assert (turns[-1] - turns[0]) / 600 == pytest.approx(10.2, abs=0.05)
+    # wander of 0.35 Hz that forgets itself in 8 s: 0.04 Hz (sd) of the mean over 600 s
+    assert (turns[-1] - turns[0]) / 600 == pytest.approx(10.2, abs=0.12)
 
 
 def test_ssvep_is_on_frequency_phase_and_schedule() -> None:
@@ -353,7 +352,8 @@ def test_flatline_holds_the_last_value() -> None:
 
 def test_chaos_is_seeded_and_accounts_for_its_losses() -> None:
     device = simulator("seed=3&chaos_per_min=6")
-    run(device, 300, step_s=1.0)
+    for now_s in range(301):
+        device.driver.advance(now_s * S)
     faults = device.faults()
     assert {event.cause for event in faults} == {"chaos"} and len(faults) > 15
     lossy = sum(event.did or 0 for event in faults if event.kind in ("drop", "burst", "gap"))
