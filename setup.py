@@ -23,7 +23,7 @@ SOURCES = {
     "resample": ["resample"],
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
-    "sim": [*INTAKE, "sim"],
+    "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
     "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],
 }

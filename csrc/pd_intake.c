@@ -11,8 +11,11 @@
 #define EARLY_SAMPLES 3.0
 #define RATE_ERROR 0.01
 /* The edge creeps up by this fraction of real time, so that a device slower
- * than its nominal rate, or a delay that grew, does not leave it behind. */
+ * than its nominal rate, or a delay that grew, does not leave it behind; over a
+ * loss by no more than half of what may be early, or else one late packet after
+ * it would make those that come in time look impossible. */
 #define EDGE_CREEP 0.02
+#define CREEP_MOST_NS (0.5 * EARLY_NS)
 /* Packets in a row that continue each other from an impossible place. */
 #define RESTART_RUN 8
 
@@ -88,7 +91,7 @@ static void accept(struct pd_intake *intake, uint64_t index, uint32_t flags, uin
     if (flags & PD_NATIVE_RESET) state->origin = index;
     double edge = (double)arrival_ns -
                   ((double)behind + (double)(index - state->origin)) * intake->period_ns;
-    double creep = EDGE_CREEP * (double)(lost + 1) * intake->period_ns;
+    double creep = fmin(EDGE_CREEP * (double)(lost + 1) * intake->period_ns, CREEP_MOST_NS);
     if ((flags & PD_NATIVE_RESET) || edge < state->earliest_ns + creep)
         state->earliest_ns = edge;
     else

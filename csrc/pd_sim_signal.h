@@ -108,7 +108,7 @@ struct pd_sim_signal {
     struct pd_wander alpha_swell, alpha_wander, line_swell, line_wander, drift;
     double share[PD_SIM_MAX_CHANNELS][PD_SIM_SHARED], own;
     double offset[PD_SIM_MAX_CHANNELS], line_gain[PD_SIM_MAX_CHANNELS];
-    double eyes_rate, gate_rate, pop_keep, emg_scale;
+    double eyes_rate, gate_rate, pop_keep;
     uint64_t target_step[PD_SIM_MAX_SSVEP];
     uint32_t harmonics[PD_SIM_MAX_SSVEP];
     uint32_t has_alpha, has_line, has_line3, has_emg;

@@ -86,7 +86,8 @@ class Feed:
             thread.join(_TIMEOUT_S)
 
     def wait_frames(self, count: int, within_s: float) -> bool:
-        """Whether so many frames have come, and an answer of control, if it is asked."""
+        """Whether so many frames come in this time, and an answer of control, if it is asked. A
+        daemon that is gone isn't waited for."""
 
         def there() -> bool:
             history = self.scene.history
@@ -95,8 +96,9 @@ class Feed:
             )
             return answered and history is not None and history.count >= count
 
-        with self.lock:
-            return self.changed.wait_for(there, within_s)
+        with self.changed:
+            self.changed.wait_for(lambda: there() or self.scene.gone, within_s)
+            return there()
 
     # -- streams -----------------------------------------------------------------------------------
 
@@ -123,8 +125,9 @@ class Feed:
         try:
             connection = self._invocation.subscribe(stream, timeout_s=_TIMEOUT_S)
         except PhantomError as error:
-            with self.lock:
+            with self.changed:
                 self.scene.trouble[stream] = error.message
+                self.changed.notify_all()
             return None
         connection.timeout(0)
         with self.lock:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from phantomd.cli import output
 from phantomd.contracts import BASE_PORT, PORTS
 from phantomd.control import Control
 from phantomd.errors import NoDaemon, NotAllowed, PhantomError, UsageError
@@ -120,7 +121,8 @@ def command(
 
         def run(ctx: typer.Context, **given: Any) -> None:
             shared = [given.pop(parameter.name) for parameter in _SHARED]
-            function(ctx.obj.refined(*shared), **given)
+            with output.pipe_may_close():
+                function(ctx.obj.refined(*shared), **given)
 
         parameters = [_CONTEXT, *own, *_SHARED]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -151,7 +153,8 @@ def group(
     ) -> None:
         ctx.obj = ctx.obj.refined(control_path, host, base_port, as_json)
         if alone is not None and ctx.invoked_subcommand is None:
-            alone(ctx.obj)
+            with output.pipe_may_close():
+                alone(ctx.obj)
 
     return inner
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import typer
 
 from phantomd.errors import PhantomError
 
@@ -35,12 +38,29 @@ def fail(error: PhantomError, json: bool) -> None:
         sys.stderr.write(f"hint: {printable(error.hint)}\n")
 
 
+@contextmanager
+def pipe_may_close() -> Iterator[None]:
+    """Whoever reads stdout may have seen enough (``| head``): that is no failure."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        # What is still in the buffer must not raise at exit.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise typer.Exit(0) from error
+
+
 def console() -> Console:
     """Colours on a terminal only."""
     from rich.console import Console
 
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process with status 1
+
     wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
-    return Console(highlight=False, markup=False, emoji=False, width=wide)
+    return Screen(highlight=False, markup=False, emoji=False, width=wide)
 
 
 def table(

@@ -5,7 +5,6 @@ A new command is a module here with ``add(app)``, and its name in ``_COMMANDS``.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -75,10 +74,6 @@ def run(arguments: Sequence[str]) -> int:
         return _misused(error, arguments, json)
     except (KeyboardInterrupt, typer.Abort):
         return 130
-    except BrokenPipeError:
-        # Whoever read has seen enough. What is still in the buffer must not raise at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     return status if isinstance(status, int) else 0
 
 

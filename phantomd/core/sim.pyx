@@ -1,4 +1,3 @@
-# distutils: sources = csrc/pd_noise.c csrc/pd_sim_signal.c
 """The simulator's driver and its truth. See sim.pyi."""
 
 from libc.errno cimport EINVAL

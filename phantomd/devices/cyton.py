@@ -78,7 +78,7 @@ class CytonDevice:
         Raises BadAddress, DeviceMissing, DeviceBusy, DeviceNotAllowed or DeviceSilent; then the
         port is closed again.
         """
-        gain = _checked(address, labels)
+        gain = gain_of(address, labels)
         self._port = _open(address.where)
         try:
             banner = _reset(self._port)
@@ -147,7 +147,7 @@ def open_cyton(address: Address, labels: tuple[str, ...]) -> CytonDevice:
     return CytonDevice(address, labels)
 
 
-def _checked(address: Address, labels: tuple[str, ...]) -> int:
+def gain_of(address: Address, labels: tuple[str, ...]) -> int:
     """The gain. Raises BadAddress for what this driver can't do."""
     if len(labels) != N_CHANNELS:
         raise BadAddress(

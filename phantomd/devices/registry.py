@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import cast
+from typing import NamedTuple, cast
 
 from phantomd.contracts import DeviceSpec
 from phantomd.core.intake import Driver, Intake
 from phantomd.devices.base import Address, Device
-from phantomd.errors import BadAddress
+from phantomd.errors import BadAddress, ConfigError
 
-#: kind: (module, function). The function takes the Address and the montage's labels, and opens the
-#: device: it may block, and raises DeviceError. Modules are imported when they are first needed.
-KINDS: dict[str, tuple[str, str]] = {
-    "simulator": ("phantomd.devices.simulator", "open_simulator"),
-    "cyton": ("phantomd.devices.cyton", "CytonDevice"),
+
+class Kind(NamedTuple):
+    """Names in ``module``, which is imported when it is first needed.
+
+    ``opens`` takes the Address and the montage's labels and opens the device: it may block, and
+    raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress.
+    """
+
+    module: str
+    opens: str
+    checks: str
+
+
+KINDS: dict[str, Kind] = {
+    "simulator": Kind("phantomd.devices.simulator", "open_simulator", "config_of"),
+    "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "gain_of"),
 }
 
 Opener = Callable[[Address, tuple[str, ...]], Device]
@@ -24,18 +35,45 @@ Opener = Callable[[Address, tuple[str, ...]], Device]
 
 def opener(address: Address) -> Opener:
     """Raises BadAddress for a kind that nobody has registered."""
-    if address.kind not in KINDS:
+    kind = _kind(address)
+    return cast(Opener, getattr(import_module(kind.module), kind.opens))
+
+
+def check(text: str, labels: tuple[str, ...]) -> Address:
+    """The address, if its driver could take it. Opens nothing; raises BadAddress."""
+    address = Address.parse(text)
+    kind = _kind(address)
+    getattr(import_module(kind.module), kind.checks)(address, labels)
+    return address
+
+
+def check_configured(devices: Sequence[str], labels: tuple[str, ...]) -> None:
+    """Raises ConfigError for the first configured device that could never be opened."""
+    places: dict[tuple[str, str], str] = {}
+    for text in devices:
+        try:
+            address = check(text, labels)
+        except BadAddress as error:
+            raise ConfigError(f"devices: {text!r}: {error.message}", hint=error.hint) from error
+        first = places.setdefault((address.kind, address.where), text)
+        if address.where and first is not text:
+            raise ConfigError(
+                f"devices: {text!r} is the same device as {first!r}", hint="name it once"
+            )
+
+
+def _kind(address: Address) -> Kind:
+    try:
+        return KINDS[address.kind]
+    except KeyError:
         near = difflib.get_close_matches(address.kind, KINDS, n=1)
         raise BadAddress(
             f"no kind of device is called {address.kind!r}",
             hint=f"did you mean {near[0]}?" if near else f"there are {', '.join(KINDS)}",
-        )
-    module, function = KINDS[address.kind]
-    return cast(Opener, getattr(import_module(module), function))
+        ) from None
 
 
 def replay_driver(spec: DeviceSpec, intake: Intake) -> Driver | None:
     """What turns a journal's bytes of this device into samples again; None where it kept samples."""
-    module, _ = KINDS[spec.kind]
-    make = getattr(import_module(module), "replay_driver", None)
+    make = getattr(import_module(KINDS[spec.kind].module), "replay_driver", None)
     return None if make is None else cast(Driver, make(spec, intake))

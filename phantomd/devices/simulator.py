@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 RING_S = 60.0
 RING_MOST = 1 << 17
 SKIP_SAMPLES = 65_536
+#: Faults that are remembered, other than those asked for: days of chaos are not kept.
+MOST_RECORDS = 4096
 
 
 class SimEvent(msgspec.Struct, frozen=True):
@@ -66,7 +68,7 @@ class Simulator:
         intake = Intake(ring, config.rate_hz, n_channels, config.modulus)
         self.config = config
         self._driver = SimDriver(intake, config, start_ns=start_ns)
-        self._records: list[Record] = []
+        self._records: dict[int, Record] = {}
         self._again = _Again(config)
         self._spec = DeviceSpec(
             device_id=device_id,
@@ -150,7 +152,7 @@ class Simulator:
         )
 
     def faults(self) -> list[SimEvent]:
-        """Faults so far: what was asked for and when it began, and what all that are over did."""
+        """Faults so far and to come, by their start, and what those that are over did."""
         self._drain()
         return [self._event(record) for record in self._faults()]
 
@@ -166,18 +168,26 @@ class Simulator:
         self._drain()
         if self._driver.log_dropped:
             raise LookupError("the simulator's log overflowed: its truth is not known any more")
-        asked = [r for r in self._records if r["cause"] == "asked" and r["what"] == "began"]
+        asked = [
+            record
+            for record in self._records.values()
+            if record["cause"] == "asked" and record["what"] != "refused"
+        ]
         if self._again.next > first or self._again.behind(asked):
             self._again = _Again(self.config)
         self._again.asked = asked
 
     def _drain(self) -> None:
-        self._records += self._driver.take_log()
+        """Keeps the newest record a fault; of chaos, which needs no memory, the last ones."""
+        for record in self._driver.take_log():
+            self._records[record["id"]] = record
+        if len(self._records) > MOST_RECORDS:
+            over = [key for key, record in self._records.items() if record["cause"] == "chaos"]
+            for key in over[: len(self._records) - MOST_RECORDS]:
+                del self._records[key]
 
     def _faults(self) -> list[Record]:
-        """One record a fault: the newest that the log has."""
-        newest = {record["id"]: record for record in self._records}
-        return sorted(newest.values(), key=lambda record: (record["start"], record["id"]))
+        return sorted(self._records.values(), key=lambda record: (record["start"], record["id"]))
 
     def _event(self, record: Record) -> SimEvent:
         labels = self.config.labels

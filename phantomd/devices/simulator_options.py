@@ -325,7 +325,8 @@ def _samples(kind: str, duration_s: float | None, known: FaultKind, config: SimC
     seconds = known.seconds if duration_s is None else duration_s
     if duration_s is None and seconds == float("inf"):
         return FOREVER
-    if isinstance(seconds, bool) or not 0 < seconds <= known.longest_s:
+    right_type = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not right_type or not 0 < seconds <= known.longest_s:
         raise UnsupportedFault(
             f"{kind} can't last {duration_s!r} s",
             hint=f"duration_s is more than 0 and at most {known.longest_s:g}",

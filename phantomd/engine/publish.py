@@ -50,14 +50,16 @@ class Waker:
 
     def __init__(self, call: Callable[[], None]) -> None:
         self._call = call
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.fd = -1
 
     def start(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         asyncio.get_running_loop().add_reader(self.fd, self._readable)
 
     def stop(self) -> None:
         asyncio.get_running_loop().remove_reader(self.fd)
         os.close(self.fd)
+        self.fd = -1
 
     def _readable(self) -> None:
         with contextlib.suppress(BlockingIOError):

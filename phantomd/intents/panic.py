@@ -19,9 +19,10 @@ class Latch(msgspec.Struct, frozen=True):
 
 
 class PanicLatch:
-    """Holds the latch and its file.
+    """Holds the latch and its file. One thread at a time may call ``write`` (it waits for the disk).
 
-    Setting it takes effect in memory first: a disk that fails can't keep the latch open.
+    Setting takes effect in memory first: a disk that fails can't keep the latch open. Clearing
+    takes effect when it is on the disk.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,10 +37,12 @@ class PanicLatch:
     def reason(self) -> str:
         return self._latch.reason
 
-    def put(self, is_set: bool, reason: str, unix_ns: int) -> None:
-        """Sets or clears. Raises StateUnusable when it can't be written; then it is set."""
-        latch = Latch(is_set, reason, unix_ns)
-        self._latch = latch if is_set else self._latch
+    def take(self, latch: Latch) -> None:
+        """From now on, in memory."""
+        self._latch = latch
+
+    def write(self, latch: Latch) -> None:
+        """To the disk. Raises StateUnusable."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             scratch = self._path.with_suffix(".tmp")
@@ -48,17 +51,22 @@ class PanicLatch:
                 file.flush()
                 os.fsync(file.fileno())
             scratch.replace(self._path)
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)  # without it a power cut may bring the old file back
+            finally:
+                os.close(directory)
         except OSError as error:
-            self._latch = Latch(True, f"the latch can't be written: {error}", unix_ns)
+            after = "a restart forgets that panic is set" if latch.set else "panic stays as it was"
             raise StateUnusable(
-                f"{self._path}: {error}", hint="panic stays set until the state directory is writable"
+                f"{self._path}: {error.strerror or error}",
+                hint=f"{after}, until the state directory can be written",
             ) from error
-        self._latch = latch
 
     def _read(self) -> Latch:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=Latch)
         except FileNotFoundError:
             return Latch(False, "", 0)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
             return Latch(True, f"{self._path} can't be read: {error}", 0)

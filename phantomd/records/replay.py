@@ -200,7 +200,7 @@ class Replay:
             source = make_source(feed.spec, feed.intake, grid, events, number, plan.settings)
             if warm:
                 taken = self._sources[number].taken
-                source.warm(max(0, taken - round(60.0 * feed.spec.rate_hz)))
+                source.warm(max(0, taken - round(60.0 * feed.spec.rate_hz)), taken)
         if state is not None:
             source.restore(state)
         self._sources[number] = source

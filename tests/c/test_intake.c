@@ -164,6 +164,24 @@ static void test_a_clump_after_a_stall_keeps_its_places(void)
     CHECK(frame(&rig, 400)->value[0] == 400.0 && frame(&rig, 400)->behind == 299, "frame");
 }
 
+/* The one packet that came through after a long loss waited in a clump: it says
+ * nothing against those that come in time. */
+static void test_a_late_packet_after_a_long_loss_makes_nobody_early(void)
+{
+    for (uint64_t loss = 1; loss <= 1000; loss++) {
+        struct rig rig;
+        set_up(&rig, 256);
+        stream(&rig, 0, 500);
+        uint64_t n = 500 + loss;
+        arrive(&rig, n, 60 * PD_NS_PER_MS);
+        stream(&rig, n + 20, n + 40);
+        CHECK(rig.counts.strays == 0 && rig.counts.resets == 1 && rig.counts.lost == loss + 19,
+              "loss of %llu: %llu lost, %llu strays, %llu resets", (unsigned long long)loss,
+              (unsigned long long)rig.counts.lost, (unsigned long long)rig.counts.strays,
+              (unsigned long long)rig.counts.resets);
+    }
+}
+
 static void test_a_device_off_its_rate_is_followed(void)
 {
     const double ppm[] = { -10000, -200, 200, 10000 };
@@ -227,6 +245,7 @@ int main(void)
     test_a_device_that_counts_anew_begins_a_segment_in_time();
     test_a_reset_goes_on_as_far_as_time_has_passed();
     test_a_clump_after_a_stall_keeps_its_places();
+    test_a_late_packet_after_a_long_loss_makes_nobody_early();
     test_a_device_off_its_rate_is_followed();
     test_junk_is_told_with_the_next_sample();
     test_an_index_of_its_own_needs_no_time();

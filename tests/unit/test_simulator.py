@@ -419,6 +419,7 @@ def test_a_simulator_is_nowhere() -> None:
         ("drop", None, {"p": [1]}, "0..1"),
         ("burst", 3.0, {}, "leave duration_s out"),
         ("gap", -1.0, {}, "more than 0"),
+        ("gap", float("nan"), {}, "more than 0"),
         ("stall", 4000.0, {}, "at most 3600"),
         ("flatline", None, {"channel": "Xx"}, "channels are Fp1"),
         ("flatline", None, {"channels": []}, "leave channels out"),
@@ -442,6 +443,16 @@ def test_faults_asked_too_fast_are_refused_and_leave_it_running() -> None:
     device.driver.advance(S)
     assert sum(event.refused for event in device.faults()) > 0
     assert device.driver.intake.counters()["accepted"] > 200
+
+
+def test_truth_says_when_faults_were_forgotten() -> None:
+    device = simulator()
+    with pytest.raises(UnsupportedFault):
+        for _ in range(5000):
+            device.fault("blink", None, {})
+    device.driver.advance(0)
+    with pytest.raises(LookupError):
+        device.truth(0, 10)
 
 
 @pytest.mark.parametrize("kind", FAULTS)
