@@ -12,8 +12,10 @@
  * What can't be told, in principle: a packet of the right length whose payload
  * or counter is wrong; an inserted byte when the last auxiliary byte (then in the
  * stop byte's place) is itself 0xC0..0xC6; bytes cut out when the byte that moves
- * into the stop byte's place is 0xC0..0xC6 and the read ends on it. Reads outside
- * bytes: fuzzed.
+ * into the stop byte's place is 0xC0..0xC6 and the read ends on it; damage that
+ * spells a start byte, a due counter and a stop byte in their places; and a good
+ * packet alone between damage whose counter the bytes since the last one don't
+ * account for: it is dropped. Reads outside bytes: fuzzed.
  *
  * Owner: intake thread. No allocation, nothing blocks, no input is an error.
  */

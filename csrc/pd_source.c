@@ -29,7 +29,7 @@ static size_t align64(size_t bytes)
 size_t pd_source_arena_bytes(const struct pd_source_config *config)
 {
     if (config->n_channels == 0 || config->n_channels > config->n_values ||
-        config->n_values > PD_MAX_VALUES || config->rate_hz < 0 || config->rate_hz > 100000)
+        config->n_values > PD_MAX_VALUES || !(config->rate_hz >= 0 && config->rate_hz <= 100000))
         return 0;
     size_t n_rows = config->rate_hz > 0 ? rows_for(config) : 1;
     return align64(sizeof(struct pd_source_state)) +

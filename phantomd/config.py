@@ -1,4 +1,4 @@
-"""TOML to contracts. A key that nobody knows is an error that names the file, the key and its neighbour.
+"""TOML to contracts. A key that nobody knows is an error naming the file, the key, its neighbour.
 
 Precedence: ``--set key=value`` over the file over the defaults below. Every key is documented here,
 and ``phantomctl config`` shows the effective values.
@@ -78,7 +78,7 @@ class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
-    #: Device addresses; the first one is on 7069.
+    #: Device addresses; the first one is on 7069. None: frames go on MISSING until one is opened.
     devices: tuple[str, ...] = ("simulator:",)
     daemon: DaemonConfig = DaemonConfig()
     streams: StreamsConfig = StreamsConfig()
@@ -100,41 +100,36 @@ def load(path: str | os.PathLike[str] | None = None, settings: Iterable[str] = (
 
     Raises ConfigError, UnknownKey, WrongType.
     """
-    origin = "--set"
     tree: dict[str, Any] = {}
     if path is not None:
-        origin = str(path)
         try:
             tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"{path}: no such file", hint="name an existing file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}", hint="the file must be readable UTF-8") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: {error}", hint="the file must be TOML") from error
-        check_keys(tree, Config, origin)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", hint="the file must be readable UTF-8") from error
+        check_keys(tree, Config, str(path))
+        convert(tree, str(path))
     for setting in settings:
         _apply(tree, setting)
-    check_keys(tree, Config, "--set" if path is None else origin)
-    return convert(tree, origin)
+    return convert(tree, "--set")
 
 
 def convert(tree: Mapping[str, Any], origin: str) -> Config:
     """Raises WrongType, which names the key."""
     try:
-        config = msgspec.convert(tree, Config)
+        return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         key = path.rstrip("`").removeprefix("$.") or "?"
         raise WrongType(f"{origin}: {key}: {reason}", hint=_hint_for(key)) from None
-    if not config.devices:
-        raise WrongType(
-            f"{origin}: devices: empty", hint='the default is devices = ["simulator:"]'
-        )
-    return config
 
 
-def check_keys(tree: Mapping[str, Any], struct: type[msgspec.Struct], origin: str, at: str = "") -> None:
+def check_keys(
+    tree: Mapping[str, Any], struct: type[msgspec.Struct], origin: str, at: str = ""
+) -> None:
     """Raises UnknownKey for the first key that ``struct`` does not have, at any depth."""
     hints = typing.get_type_hints(struct)
     for key, value in tree.items():
@@ -230,17 +225,24 @@ def _apply(tree: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"--set {setting}: no key=value", hint="for example --set grid.hold_ms=30")
+        raise ConfigError(
+            f"--set {setting}: no key=value", hint="for example --set grid.hold_ms=30"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a bare word is a string: --set grid.phase=minimum
     *sections, last = key.split(".")
+    said: dict[str, Any] = {last: value}
+    for section in reversed(sections):
+        said = {section: said}
+    check_keys(said, Config, "--set")
     at = tree
     for section in sections:
-        at = at.setdefault(section, {})
-        if not isinstance(at, dict):
-            raise WrongType(f"--set {key}: {section!r} is no section", hint="see `phantomctl config`")
+        inner = at.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise WrongType(f"--set {key}: {section} has no keys", hint=_hint_for(section))
+        at = inner
     at[last] = value
 
 

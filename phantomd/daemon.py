@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import grp
+import inspect
 import logging
 import os
 import socket
@@ -14,6 +16,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from phantomd import __version__
 from phantomd.config import RELOADABLE, Config, changes, flat, load
@@ -27,8 +31,9 @@ from phantomd.contracts import (
     control_paths,
 )
 from phantomd.core.engine import now_ns, wall_offset_ns
+from phantomd.devices.registry import check_configured
 from phantomd.devices.scan import scan
-from phantomd.devices.supervisor import Supervisor
+from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
 from phantomd.engine.ledger import (
     CONTROL_DEADLINE_NS,
@@ -36,11 +41,13 @@ from phantomd.engine.ledger import (
     LoopLag,
 )
 from phantomd.engine.publish import Publisher, Waker
-from phantomd.errors import ConfigError, PhantomError
-from phantomd.intents.panic import PanicLatch
+from phantomd.engine.supervisor import Supervisor
+from phantomd.errors import JournalError, PhantomError
+from phantomd.intents.panic import Latch, PanicLatch
 from phantomd.net.control import ControlServer
 from phantomd.net.envelope import Envelope
 from phantomd.net.methods import methods, uptime_s
+from phantomd.net.rpc import Method
 from phantomd.net.stream import StreamServer, eeg_opening, json_opening
 from phantomd.records.journal import JournalSession
 
@@ -49,13 +56,15 @@ log = logging.getLogger(__name__)
 #: Two seconds of the grid, and of a stream of events that come in handfuls.
 EEG_HISTORY = 256
 EVENTS_HISTORY = 1024
+#: What each port may take to give its readers what is left; SIGTERM has a second for everything.
+FLUSH_S = 0.15
 
 Step = tuple[str, Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]
 
 
 class Daemon:
     """``await start()``, then it streams until ``await stop()``. One event loop, one thread of
-    Python; the tick and the devices have their own."""
+    Python; the tick and the devices have their own. Raises ConfigError."""
 
     def __init__(
         self,
@@ -65,22 +74,24 @@ class Daemon:
         settings: tuple[str, ...] = (),
         control_path: Path | None = None,
     ) -> None:
+        check_configured(config.devices, config.montage.labels)
         self.config = config
         self._config_path = config_path
         self._settings = settings
         self.control_path = control_path or _control_path(config)
         self._started_ns = time.monotonic_ns()
         self._epoch = uuid.uuid4()
-        self._wall_offset_ns = wall_offset_ns()
         self._ready = False
         self._running: list[Step] = []
         self._degraded: list[str] = []
         self._journal: JournalSession | None = None
+        self._panic_writes: set[asyncio.Task[None]] = set()
+        self._panic_turn = asyncio.Lock()
 
         self.panic = PanicLatch(config.state_dir)
         self.engine = Engine(config, now_ns())
         self._loop_lag = self.engine.ledger.stage("loop", LOOP_DEADLINE_NS)
-        self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
+        self._control_time = self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
         self._lag: LoopLag | None = None
         self._envelope = Envelope("events", self._epoch.hex, json=True)
@@ -107,7 +118,9 @@ class Daemon:
             ),
         }
         self.control = ControlServer(
-            self.control_path, methods(self), allow=_group(config.daemon.control_group)
+            self.control_path,
+            {name: self._timed(name, method) for name, method in methods(self).items()},
+            allow=_group(config.daemon.control_group),
         )
 
     def _stream(self, name: str, **how: Any) -> StreamServer:
@@ -115,18 +128,27 @@ class Daemon:
         port = streams.base_port + PORTS[name] if streams.base_port else 0
         return StreamServer(name, streams.host, port, max_clients=streams.max_clients, **how)
 
+    def _timed(self, name: str, method: Method) -> Method:
+        """What answers at once has a deadline; what waits for a device or a disk has none."""
+        histogram = None if inspect.iscoroutinefunction(method.call) else self._control_time
+        return Method(
+            method.params, self.engine.ledger.timed(name, method.call, histogram), method.doc
+        )
+
     # -- life --------------------------------------------------------------------------------------
 
     def _steps(self) -> list[Step]:
         """In the order of starting: ports before the tick, so that no frame is made unseen; devices
         when there is somewhere for their samples to go; control when there is something to say."""
+        eeg, events = self.streams["eeg"], self.streams["events"]
         return [
-            ("eeg port", self.streams["eeg"].start, self.streams["eeg"].close),
-            ("events port", self.streams["events"].start, self.streams["events"].close),
+            ("state", self._start_state, self._finish_panic),
+            ("eeg port", eeg.start, lambda: eeg.close(FLUSH_S)),
+            ("events port", events.start, lambda: events.close(FLUSH_S)),
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._close_journal),
             ("devices", self._start_devices, self.supervisor.stop),
-            ("control", self.control.start, self.control.close),
+            ("control", self.control.start, lambda: self.control.close(FLUSH_S)),
             ("readiness", self._start_ready, self._stop_ready),
         ]
 
@@ -149,11 +171,33 @@ class Daemon:
             except Exception:
                 log.exception("stopping %s failed", name)
 
+    async def _start_state(self) -> None:
+        directory = self.config.state_dir
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            writable = os.access(directory, os.W_OK | os.X_OK)
+            reason = "" if writable else os.strerror(errno.EACCES)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            self._degraded.append(
+                f"state: {directory} can't be written ({reason}): a restart forgets a panic, and "
+                "no journal can be kept; name another with --state"
+            )
+
     async def _start_tick(self) -> None:
         self._waker.start()
-        self.engine.start(self._waker.fd)
-        self._lag = LoopLag(asyncio.get_running_loop(), self._loop_lag)
-        self._lag.start()
+        try:
+            self.engine.start(self._waker.fd)
+            self._lag = LoopLag(asyncio.get_running_loop(), self._loop_lag)
+            self._lag.start()
+        except OSError as error:
+            self.engine.stop()
+            self._waker.stop()
+            raise PhantomError(
+                f"the tick can't be started: {error.strerror or error}",
+                hint="the system refuses threads, timers or descriptors: see `ulimit -a`",
+            ) from error
 
     async def _stop_tick(self) -> None:
         if self._lag is not None:
@@ -262,20 +306,46 @@ class Daemon:
     def reload_config(self) -> dict[str, Any]:
         """Reads the file again; what can change in a running daemon does, the rest is named."""
         new = load(self._config_path, self._settings)
+        check_configured(new.devices, new.montage.labels)
         changed = changes(self.config, new)
         restart = [key for key in changed if key.partition(".")[0] not in RELOADABLE]
         live = [key for key in changed if key not in restart]
         if live:
             self.engine.apply(new.grid)
-            self.config = _with_grid(self.config, new)
+            self.config = msgspec.structs.replace(self.config, grid=new.grid)
         return {"changed": live, "needs_restart": restart}
 
-    def scan(self) -> list[dict[str, Any]]:
-        return scan(self.supervisor.infos())
+    async def scan(self) -> list[dict[str, Any]]:
+        return await beside(scan, self.supervisor.infos())
 
-    def set_panic(self, is_set: bool, reason: str) -> None:
-        self.panic.put(is_set, reason, now_ns() + wall_offset_ns())
-        self._say_panic("panic set" if is_set else "panic cleared")
+    def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]:
+        """Setting takes effect now, clearing when it is on the disk and nobody has set it since.
+        The future fails with StateUnusable."""
+        before = self.panic.latch
+        latch = Latch(is_set, reason, now_ns() + wall_offset_ns())
+        if is_set:
+            self.panic.take(latch)
+            self._say_panic("panic set")
+        task = asyncio.get_running_loop().create_task(self._keep_panic(latch, before))
+        self._panic_writes.add(task)
+        task.add_done_callback(self._panic_kept)
+        return task
+
+    async def _keep_panic(self, latch: Latch, before: Latch) -> None:
+        async with self._panic_turn:
+            await beside(self.panic.write, latch)
+        if not latch.set and self.panic.latch is before:
+            self.panic.take(latch)
+            self._say_panic("panic cleared")
+
+    def _panic_kept(self, task: asyncio.Task[None]) -> None:
+        self._panic_writes.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s", error)
+
+    async def _finish_panic(self) -> None:
+        if self._panic_writes:
+            await asyncio.wait(self._panic_writes)
 
     def _say_panic(self, what: str) -> None:
         reason = f": {self.panic.reason}" if self.panic.reason else ""
@@ -287,7 +357,7 @@ class Daemon:
 
     async def journal_start(self, path: str | None) -> dict[str, str]:
         if self._journal is not None:
-            raise ConfigError(
+            raise JournalError(
                 f"a journal is being written: {self._journal.path}",
                 hint="stop it first: phantomctl journal stop",
             )
@@ -303,7 +373,7 @@ class Daemon:
 
     async def journal_stop(self) -> dict[str, Any]:
         if self._journal is None:
-            raise ConfigError("no journal is being written", hint="phantomctl journal start")
+            raise JournalError("no journal is being written", hint="phantomctl journal start")
         journal, self._journal = self._journal, None
         return await journal.end()
 
@@ -313,12 +383,6 @@ class Daemon:
 
 
 _KINDS = ("device", "gap", "tick", "panic", "alert", "session", "clock")
-
-
-def _with_grid(old: Config, new: Config) -> Config:
-    import msgspec
-
-    return msgspec.structs.replace(old, grid=new.grid)
 
 
 async def _nothing() -> None:

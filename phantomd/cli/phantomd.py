@@ -1,24 +1,24 @@
-"""The daemon's own command: ``phantomd [--config FILE] [--set key=value …] [--device ADDRESS …]``."""
+"""The daemon's own command: ``phantomd [--config FILE] [--set key=value …] [--device ADDRESS]``."""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import logging
 import os
+import signal
+import sys
+from pathlib import Path
 
 # Before NumPy is loaded: the daemon is to have no threads that it did not make itself.
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-import argparse
-import asyncio
-import logging
-import signal
-import sys
-from pathlib import Path
-
-from phantomd import __version__
-from phantomd.config import describe_error, flat, load
-from phantomd.daemon import Daemon
-from phantomd.errors import PhantomError
+from phantomd import __version__  # noqa: E402
+from phantomd.config import describe_error, flat, load  # noqa: E402
+from phantomd.daemon import Daemon  # noqa: E402
+from phantomd.devices.registry import check_configured  # noqa: E402
+from phantomd.errors import PhantomError  # noqa: E402
 
 log = logging.getLogger("phantomd")
 
@@ -28,21 +28,21 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
-        format="%(levelname)s %(name)s: %(message)s" if _under_systemd() else
-        "%(asctime)s %(levelname)-7s %(message)s",
+        format="%(levelname)s %(name)s: %(message)s"
+        if _under_systemd()
+        else "%(asctime)s %(levelname)-7s %(message)s",
         stream=sys.stderr,
     )
     try:
         settings = _settings(options)
         config = load(options.config, settings)
         if options.check:
+            check_configured(config.devices, config.montage.labels)
             for key, value in flat(config).items():
                 print(f"{key} = {value!r}")
             return
         control = Path(options.control) if options.control else None
-        daemon = Daemon(
-            config, config_path=options.config, settings=settings, control_path=control
-        )
+        daemon = Daemon(config, config_path=options.config, settings=settings, control_path=control)
         _run(daemon)
     except PhantomError as error:
         print(f"phantomd: {describe_error(error)}", file=sys.stderr)
@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="for example cyton:/dev/ttyUSB0 (repeatable; the first is the one on 7069)",
     )
-    parser.add_argument("--base-port", metavar="N", type=int, help="shifts every port: 7068 becomes N")
+    parser.add_argument(
+        "--base-port", metavar="N", type=int, help="shifts every port: 7068 becomes N"
+    )
     parser.add_argument("--state", metavar="DIR", help="what is kept (default ~/.bci)")
     parser.add_argument("--control", metavar="PATH", help="control socket")
     parser.add_argument("--check", action="store_true", help="validate the configuration and exit")
@@ -124,5 +126,3 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     main()
-
-

@@ -67,6 +67,7 @@ class View:
 
     scale_uv: int = 50
     auto: bool = True
+    fitted: bool = False
     span_s: int = 4
     first_channel: int = 0
     paused: bool = False
@@ -81,11 +82,14 @@ class View:
         at = SPANS_S.index(self.span_s) + step
         self.span_s = SPANS_S[min(max(at, 0), len(SPANS_S) - 1)]
 
-    def fit(self, amplitude_uv: float) -> None:
-        """Another scale when the signal has outgrown this one, or fills less than a quarter."""
-        if amplitude_uv > self.scale_uv or amplitude_uv < 0.25 * self.scale_uv:
-            fitting = (scale for scale in SCALES_UV if scale >= amplitude_uv)
+    def fit(self, reach_uv: float) -> None:
+        """Another scale when the signal has outgrown this one, or would fit the next smaller one
+        with a fifth to spare: so it does not go to and fro."""
+        smaller = SCALES_UV[max(0, SCALES_UV.index(self.scale_uv) - 1)]
+        if not self.fitted or reach_uv > self.scale_uv or reach_uv < 0.8 * smaller:
+            fitting = (scale for scale in SCALES_UV if scale >= reach_uv)
             self.scale_uv = next(fitting, SCALES_UV[-1])
+            self.fitted = True
 
 
 @dataclass(frozen=True)
@@ -97,27 +101,38 @@ class Traces:
     frames_a_column: int
 
 
+def _resolution(view: View, width: int) -> tuple[int, int]:
+    """Columns of dots, and frames in each."""
+    n_columns = 2 * max(1, width - _LABEL_CELLS - _RMS_CELLS)
+    return n_columns, max(1, round(view.span_s * GRID_HZ / n_columns))
+
+
+def frames_shown(view: View, width: int) -> int:
+    """Frames that fill the traces, whatever the index of the first."""
+    n_columns, frames_a_column = _resolution(view, width)
+    return (n_columns + 1) * frames_a_column
+
+
 def take_traces(scene: Scene, view: View, width: int) -> Traces | None:
     """The newest traces for a picture of ``width`` cells; an automatic scale is fitted to them."""
     if scene.history is None:
         return None
-    n_columns = 2 * max(1, width - _LABEL_CELLS - _RMS_CELLS)
-    frames_a_column = max(1, round(view.span_s * GRID_HZ / n_columns))
+    n_columns, frames_a_column = _resolution(view, width)
     window = columns(scene.history, n_columns, frames_a_column)
-    if view.auto:
-        view.fit(_reach_uv(window))
+    reach_uv = _reach_uv(window) if view.auto else None
+    if reach_uv is not None:
+        view.fit(reach_uv)
     return Traces(scene.labels, window, frames_a_column)
 
 
-def _reach_uv(window: Window) -> float:
-    """How far the middle channel reaches from its mean, but for the highest twentieth; 0 where
-    nothing is known."""
+def _reach_uv(window: Window) -> float | None:
+    """How far the middle channel reaches from its mean, but for the highest twentieth."""
     reaches = []
     for channel in window.values.T:
         known = channel[~np.isnan(channel)].astype(np.float64)
         if known.size:
             reaches.append(np.quantile(np.abs(known - known.mean()), 0.95))
-    return float(np.median(reaches)) if reaches else 0.0
+    return float(np.median(reaches)) if reaches else None
 
 
 class Picture:
@@ -146,8 +161,8 @@ def draw(scene: Scene, view: View, traces: Traces | None, width: int, height: in
     streams, stages = _streams(scene, width), _stages(scene, width)
     n_channels = len(traces.labels) if traces else 0
 
-    # What must be there: title, lanes and marks, devices, tables, events, keys.
-    rest = height - len(head) - len(devices) - 4
+    # Always there: the title of the traces, their marks, and the keys.
+    rest = height - len(head) - len(devices) - 3
     n_tables = max(len(streams), len(stages))
     n_tables = min(n_tables, max(2, rest - n_channels - 1))
     rest -= n_tables

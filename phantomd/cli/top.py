@@ -25,6 +25,8 @@ from phantomd.contracts import GRID_HZ
 from phantomd.errors import NoDaemon, UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from phantomd.cli.feed import Feed, Scene
     from phantomd.cli.picture import Traces, View
 
@@ -57,7 +59,7 @@ def _top(
     or j k other channels.
     """
     from phantomd.cli.feed import Feed
-    from phantomd.cli.picture import SCALES_UV, SPANS_S, View
+    from phantomd.cli.picture import SCALES_UV, SPANS_S, View, frames_shown
 
     view = View(span_s=next(span for span in SPANS_S if span >= seconds))
     if scale_uv is not None:
@@ -68,9 +70,13 @@ def _top(
         if feed.scene.gone:
             raise NoDaemon(feed.scene.trouble.get("control") or feed.scene.trouble["eeg"])
         if once or invocation.as_json:
+            screen = output.console()
+            shown = view.span_s * GRID_HZ
+            if not invocation.as_json:
+                shown = frames_shown(view, screen.width)
             if found:
-                feed.wait_frames(view.span_s * GRID_HZ, view.span_s + _FIRST_FRAMES_S)
-            _show_once(invocation, feed, view)
+                feed.wait_frames(shown, shown / GRID_HZ + _FIRST_FRAMES_S)
+            _show_once(invocation, feed, view, screen)
             return
         if not sys.stdout.isatty():
             raise UsageError(
@@ -80,14 +86,13 @@ def _top(
             _watch(feed, view)
 
 
-def _show_once(invocation: Invocation, feed: Feed, view: View) -> None:
+def _show_once(invocation: Invocation, feed: Feed, view: View, screen: Console) -> None:
     from phantomd.cli.picture import Picture, take_traces
 
     with feed.lock:
         if invocation.as_json:
             output.as_json(_snapshot(feed.scene, view))
             return
-        screen = output.console()
         traces = take_traces(feed.scene, view, screen.width)
         screen.print(Picture(feed.scene, view, traces))
 

@@ -142,9 +142,9 @@ class CytonDevice:
         raise no_faults(self._spec)
 
 
-def open_cyton(address: Address, labels: tuple[str, ...]) -> CytonDevice:
-    """The registry's opener. Raises DeviceError."""
-    return CytonDevice(address, labels)
+def replay_driver(spec: DeviceSpec, intake: Intake) -> CytonDriver:
+    """What turns a journal's bytes of this device into samples again."""
+    return CytonDriver(intake, (float(spec.info["gain"]),) * N_CHANNELS)
 
 
 def gain_of(address: Address, labels: tuple[str, ...]) -> int:

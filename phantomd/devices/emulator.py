@@ -8,13 +8,16 @@ finds the buffer full is lost, and counted.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import random
 import select
 import sys
+import termios
 import threading
 import time
 import tty
@@ -35,6 +38,8 @@ AtEnd = Literal["stop", "loop", "hangup"]
 G_PER_COUNT = 0.002 / 16
 #: So long does the loop sleep at most, that ``stop`` is heard.
 WAIT_S = 0.05
+#: So long is a reader given to take the end of the recording.
+TAKE_NS = 1_000_000_000
 
 
 class CytonEmulator:
@@ -178,8 +183,17 @@ class CytonEmulator:
                 return
             self._send(self._next)
             self._next += 1
-        if self._board.streaming and self._next >= self._last and self._at_end == "hangup":
+        if self._board.streaming and self._at_end == "hangup" and self._is_taken(now_ns):
             self._hang_up()
+
+    def _is_taken(self, now_ns: int) -> bool:
+        """Whether the recording has been read to its end: a hang-up discards what has not."""
+        over_ns = now_ns - self.t0_ns - self._due_ns(self._last)
+        if over_ns < 0 or (self._unsent and over_ns < TAKE_NS):
+            return False
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._slave, termios.FIONREAD, waiting)
+        return waiting[0] == 0 or over_ns >= TAKE_NS
 
     def _send(self, number: int) -> None:
         row = number % len(self._board.uv)

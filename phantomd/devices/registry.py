@@ -74,6 +74,6 @@ def _kind(address: Address) -> Kind:
 
 
 def replay_driver(spec: DeviceSpec, intake: Intake) -> Driver | None:
-    """What turns a journal's bytes of this device into samples again; None where it kept samples."""
+    """What turns a journal's bytes of this device into samples; None where it kept samples."""
     make = getattr(import_module(KINDS[spec.kind].module), "replay_driver", None)
     return None if make is None else cast(Driver, make(spec, intake))

@@ -16,8 +16,12 @@ _OPENBCI_USB = (0x0403, 0x6015)
 def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
     """Rows of address, what it looks like and why; ``device.open`` takes the address."""
     rows: list[dict[str, Any]] = [
-        {"address": "simulator:", "kind": "simulator", "open": _is_open("simulator:", open_devices),
-         "why": "always there"}
+        {
+            "address": "simulator:",
+            "kind": "simulator",
+            "open": _is_open("simulator:", open_devices),
+            "why": "always there",
+        }
     ]
     for port in list_ports.comports():
         likely = (port.vid, port.pid) == _OPENBCI_USB

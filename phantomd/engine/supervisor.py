@@ -186,7 +186,7 @@ class Supervisor:
                         first.set_result(None)
                     reason = await self._until_lost(one)
                     await self._release(one, "lost")
-                    self._say(one, "alert", f"lost ({reason}); it is taken up again when it is back")
+                    self._say(one, "alert", f"lost ({reason}); taken up again when it is back")
                     if time.monotonic_ns() - one.opened_ns > LAST_PAUSE_S * 1e9:
                         pause_s = FIRST_PAUSE_S
                 await asyncio.sleep(pause_s * self._jitter.uniform(0.75, 1.25))

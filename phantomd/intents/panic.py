@@ -19,7 +19,7 @@ class Latch(msgspec.Struct, frozen=True):
 
 
 class PanicLatch:
-    """Holds the latch and its file. One thread at a time may call ``write`` (it waits for the disk).
+    """Holds the latch and its file. ``write`` waits for the disk; one thread at a time calls it.
 
     Setting takes effect in memory first: a disk that fails can't keep the latch open. Clearing
     takes effect when it is on the disk.
@@ -28,6 +28,10 @@ class PanicLatch:
     def __init__(self, directory: Path) -> None:
         self._path = directory / "panic.json"
         self._latch = self._read()
+
+    @property
+    def latch(self) -> Latch:
+        return self._latch
 
     @property
     def is_set(self) -> bool:

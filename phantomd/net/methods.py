@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from phantomd.contracts import Hello, StageStats, Status
+from phantomd.contracts import DeviceInfo, Hello, StageStats, Status
 from phantomd.errors import DeviceError, UnknownDevice
 from phantomd.net.rpc import Method, NoParams
 
-if TYPE_CHECKING:
-    from phantomd.daemon import Daemon
-
 Text = Annotated[str, Meta(max_length=4096)]
+
+
+class Devices(Protocol):
+    """What answers for the devices (engine/supervisor.py)."""
+
+    async def open(self, text: str) -> str: ...
+    async def close(self, device_id: str) -> None: ...
+    def fault(
+        self, device_id: str, kind: str, duration_s: float | None, args: dict[str, Any]
+    ) -> None: ...
+    def infos(self) -> list[DeviceInfo]: ...
+
+
+class Asked(Protocol):
+    """What answers for everything else (daemon.py)."""
+
+    @property
+    def supervisor(self) -> Devices: ...
+    def hello(self) -> Hello: ...
+    def status(self) -> Status: ...
+    def ledger(self) -> dict[str, StageStats]: ...
+    def show_config(self) -> dict[str, Any]: ...
+    def reload_config(self) -> dict[str, Any]: ...
+    async def scan(self) -> list[dict[str, Any]]: ...
+    def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]: ...
+    async def journal_start(self, path: str | None) -> dict[str, str]: ...
+    async def journal_stop(self) -> dict[str, Any]: ...
 
 
 class HelloParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +80,7 @@ class JournalParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: Text | None = None
 
 
-def methods(daemon: Daemon) -> dict[str, Method]:
+def methods(daemon: Asked) -> dict[str, Method]:
     """Every method of this daemon, by name."""
 
     def hello(_: HelloParams) -> Hello:
@@ -86,13 +111,22 @@ def methods(daemon: Daemon) -> dict[str, Method]:
             hint="the Cyton's lead-off measurement comes with its Daisy support",
         )
 
-    def panic_set(params: PanicSetParams) -> dict[str, bool]:
-        daemon.set_panic(True, params.reason)
-        return {"panic": True}
+    async def panic_set(params: PanicSetParams) -> dict[str, bool]:
+        await asyncio.shield(daemon.set_panic(True, params.reason))
+        return {"panic": daemon.status().panic}
 
-    def panic_clear(params: PanicClearParams) -> dict[str, bool]:
-        daemon.set_panic(False, params.reason)
-        return {"panic": False}
+    async def panic_clear(params: PanicClearParams) -> dict[str, bool]:
+        await asyncio.shield(daemon.set_panic(False, params.reason))
+        return {"panic": daemon.status().panic}
+
+    async def device_scan(_: NoParams) -> list[dict[str, Any]]:
+        return await daemon.scan()
+
+    async def journal_start(params: JournalParams) -> dict[str, str]:
+        return await daemon.journal_start(params.path)
+
+    async def journal_stop(_: NoParams) -> dict[str, Any]:
+        return await daemon.journal_stop()
 
     return {
         "hello": Method(HelloParams, hello, "who answers, and where the streams are"),
@@ -101,19 +135,15 @@ def methods(daemon: Daemon) -> dict[str, Method]:
         "config.show": Method(NoParams, lambda _: daemon.show_config(), "effective configuration"),
         "config.reload": Method(NoParams, lambda _: daemon.reload_config(), "read the file again"),
         "device.list": Method(NoParams, lambda _: daemon.supervisor.infos(), "what is open"),
-        "device.scan": Method(NoParams, lambda _: daemon.scan(), "what could be opened"),
+        "device.scan": Method(NoParams, device_scan, "what could be opened"),
         "device.open": Method(AddressParams, device_open, "open an address"),
         "device.close": Method(DeviceParams, device_close, "close a device"),
         "device.fault": Method(FaultParams, device_fault, "play a fault (simulator)"),
         "device.impedance": Method(ImpedanceParams, device_impedance, "kilo-ohm a channel"),
         "panic.set": Method(PanicSetParams, panic_set, "nothing acts from now on"),
         "panic.clear": Method(PanicClearParams, panic_clear, "a person takes panic back"),
-        "journal.start": Method(
-            JournalParams,
-            lambda params: daemon.journal_start(params.path),
-            "write an intake journal",
-        ),
-        "journal.stop": Method(NoParams, lambda _: daemon.journal_stop(), "close it"),
+        "journal.start": Method(JournalParams, journal_start, "write an intake journal"),
+        "journal.stop": Method(NoParams, journal_stop, "close it"),
     }
 
 

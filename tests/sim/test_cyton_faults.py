@@ -8,7 +8,8 @@ headers say, and is bounded in tests of its own below:
 - an inserted byte in a packet whose last auxiliary byte looks like a stop byte, or whose counter is
   0xA0 (then the rest may read as a packet), and a cut packet where the byte that moves into the
   stop byte's place looks like one: shifted values are handed over;
-- garbage that spells a start byte and a counter that is due;
+- garbage that spells a start byte and a counter that is due (damaged packets may, too: about one in
+  a million of them does, which a seed may show);
 - a good packet that stands alone between damage, after a loss or before a damaged counter: nothing
   speaks for it, or something against it.
 """
@@ -90,7 +91,7 @@ def choose(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
     kind[(kind == COUNTER) & after_a_loss] = OK
     for i in (np.flatnonzero(kind[2:] != OK) + 2).tolist():
         alone = kind[i - 1] == OK and kind[i - 2] != OK
-        if alone and (kind[i] == COUNTER or _damage_and_loss(kind, i - 2)):
+        if alone and (kind[i] in (COUNTER, INSERT) or _damage_and_loss(kind, i - 2)):
             kind[i] = OK
     before_another = np.zeros(n, bool)
     before_another[:-1] = kind[1:] != OK

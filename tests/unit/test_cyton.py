@@ -19,7 +19,7 @@ from phantomd.core.intake import NATIVE_HEAD_WORDS, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices import cyton
 from phantomd.devices.base import Address
-from phantomd.devices.cyton import CytonDevice, open_cyton
+from phantomd.devices.cyton import CytonDevice, replay_driver
 from phantomd.errors import (
     BadAddress,
     DeviceBusy,
@@ -144,7 +144,7 @@ def answering(master: int, answer: Callable[[bytes], bytes]) -> threading.Thread
 def test_open_reads_the_firmware_and_leaves_a_blocking_read_to_poll(pty: tuple[int, str]) -> None:
     master, path = pty
     thread = answering(master, lambda said: BANNER if b"v" in said else b"")
-    device = open_cyton(Address.parse(f"cyton:{path}"), tuple("abcdefgh"))
+    device = CytonDevice(Address.parse(f"cyton:{path}"), tuple("abcdefgh"))
     assert device.spec.info["firmware"] == "v3.1.1"
     assert device.spec.labels == tuple("abcdefgh")
     assert device.spec.counter_modulus == 256
@@ -172,6 +172,9 @@ def test_gain_is_set_on_each_channel_and_scales(pty: tuple[int, str]) -> None:
     device.driver.feed(data, 10**9)
     uv = device.driver.intake.ring.read(0)[NATIVE_HEAD_WORDS:].view(np.float64)[:8]
     assert (uv == counts[0] * uv_per_count(6)).all()
+    replayed = replay_driver(device.spec, intake())
+    replayed.feed(data, 10**9)
+    assert (replayed.intake.ring.read(0) == device.driver.intake.ring.read(0)).all()
     device.close()
 
 
@@ -264,7 +267,7 @@ def test_no_permission_names_the_group(tmp_path: Path, monkeypatch: pytest.Monke
     port = tmp_path / "ttyUSB0"
     port.touch()
     port.chmod(0o660)
-    monkeypatch.setattr(cyton.grp, "getgrgid", lambda _: type("Group", (), {"gr_name": "dialout"}))
+    monkeypatch.setattr("grp.getgrgid", lambda _: type("Group", (), {"gr_name": "dialout"}))
     hint = cyton._permission_hint(str(port))
     assert "usermod -aG dialout" in hint
 

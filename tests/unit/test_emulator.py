@@ -224,15 +224,20 @@ def test_packets_keep_to_an_absolute_clock() -> None:
     assert end_ns - emulator.t0_ns >= 99 * emulator.period_ns
 
 
-def test_clumps_come_together() -> None:
-    with CytonEmulator(signal(64), faults="clump=64") as emulator:
+def test_no_packet_leaves_before_its_clump() -> None:
+    n, clump_ns = 50, 64_000_000
+    arrived_ns: list[int] = []
+    with CytonEmulator(signal(n), faults="clump=64") as emulator:
         fd = os.open(emulator.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         os.write(fd, b"b")
-        data = read_for(fd, 1)
-        arrived_ns = time.monotonic_ns()
+        parser = Parser()
+        while len(arrived_ns) < n and select.select([fd], [], [], WITHIN_S)[0]:
+            found = parser.feed(os.read(fd, 65536))
+            arrived_ns += [time.monotonic_ns()] * len(found)
         os.close(fd)
-    assert len(data) >= 33
-    assert emulator.t0_ns <= arrived_ns
+    assert len(arrived_ns) == n
+    for number, at_ns in enumerate(arrived_ns):
+        assert at_ns >= emulator.t0_ns + -(-number * 4_000_000 // clump_ns) * clump_ns
 
 
 def test_nobody_reading_loses_packets_and_blocks_nothing() -> None:

@@ -1,0 +1,157 @@
+"""A daemon in a process of its own, and subscribers that hold it to what it promises."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from live import FRAME
+from served import WAIT_S, client, connect, read, read_all
+
+from phantomd.contracts import EegHeader
+from phantomd.control import Control
+
+ROOT = Path(__file__).resolve().parent.parent
+NOBODY = 65534
+#: A cold start beside other people's work.
+START_S = 30.0
+
+#: Modules are read before the privileges go: the interpreter may lie where only root can look.
+_AS_NOBODY = f"""
+import os, resource, sys
+import uvloop, phantomd.cli.phantomd, phantomd.devices.simulator, phantomd.devices.cyton
+resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid({NOBODY})
+    os.setuid({NOBODY})
+phantomd.cli.phantomd.main(sys.argv[1:])
+"""
+
+
+def command(*arguments: str, unprivileged: bool = False) -> list[str]:
+    how = ["-c", _AS_NOBODY] if unprivileged else ["-m", "phantomd.cli.phantomd"]
+    return [sys.executable, *how, *arguments]
+
+
+def fails_to_start(*arguments: str) -> tuple[int, str]:
+    """Exit status and what was said, of a daemon that is not to come up."""
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=START_S, env=_environment()
+    )
+    return done.returncode, done.stderr
+
+
+def _environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
+class Running:
+    """``with Running(tmp_path, "--device", …) as daemon``: ready when the block begins (the daemon
+    says so as it does to systemd), killed after it if need be."""
+
+    def __init__(self, directory: Path, *arguments: str, unprivileged: bool = False) -> None:
+        self.control_path = directory / "control.sock"
+        self.state = directory / "state"
+        self.log_path = directory / "log"
+        if unprivileged and os.getuid() == 0:
+            directory.chmod(0o777)
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._told.settimeout(START_S)
+        notify = directory / "notify.sock"
+        self._told.bind(str(notify))
+        notify.chmod(0o666)
+        base = ("--state", str(self.state), "--control", str(self.control_path), "--base-port", "0")
+        self.started_s = time.monotonic()
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command(*base, *arguments, unprivileged=unprivileged),
+                stderr=log,
+                env=_environment(NOTIFY_SOCKET=str(notify)),
+            )
+
+    def __enter__(self) -> Self:
+        try:
+            assert self._told.recv(4096).startswith(b"READY=1")
+        except TimeoutError:
+            self.process.kill()
+            raise AssertionError(f"not ready within {START_S} s: {self.log}") from None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._told.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(WAIT_S)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def call(self, method: str, **params: Any) -> Any:
+        with Control(self.control_path) as control:
+            return control.call(method, **params)
+
+    def port(self, stream: str) -> int:
+        return int(self.call("hello")["ports"][stream])
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
+        """Exit status, and how many seconds it took."""
+        begun_s = time.monotonic()
+        self.process.send_signal(number)
+        status = self.process.wait(WAIT_S)
+        return status, time.monotonic() - begun_s
+
+
+class Subscriber:
+    """Of 7069, blocking. ``frames`` are all that it got: they must follow each other."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = connect(port)
+        start = read(self._sock, 12)
+        self.header = EegHeader.decode(start + read(self._sock, EegHeader.size(start) - 12))
+        self._data = b""
+
+    def read(self, n_frames: int) -> np.ndarray:
+        data = read(self._sock, n_frames * FRAME.itemsize)
+        self._data += data
+        return np.frombuffer(data, FRAME)
+
+    def read_rest(self) -> np.ndarray:
+        """Until FIN; whole frames only."""
+        data = read_all(self._sock)
+        assert len(data) % FRAME.itemsize == 0, "the stream ended inside a frame"
+        self._data += data
+        return np.frombuffer(data, FRAME)
+
+    @property
+    def frames(self) -> np.ndarray:
+        return np.frombuffer(self._data, FRAME)
+
+    def assert_contiguous(self) -> None:
+        first = self.header.first_index
+        np.testing.assert_array_equal(
+            self.frames["index"], np.arange(first, first + len(self.frames))
+        )
+        assert (np.diff(self.frames["t_ns"]) == 7_812_500).all()
+
+
+def talk(path: Path, data: bytes) -> bytes:
+    """What the control socket answers to these bytes, until it closes."""
+    with client(socket.AF_UNIX) as sock:
+        sock.connect(str(path))
+        sock.sendall(data)
+        return read_all(sock)
