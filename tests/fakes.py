@@ -22,7 +22,7 @@ from phantomd.contracts import (
     Status,
     StreamStatus,
 )
-from phantomd.errors import UnknownDevice
+from phantomd.errors import PhantomError, UnknownDevice
 from phantomd.net.control import ControlServer
 from phantomd.net.envelope import Envelope
 from phantomd.net.methods import (
@@ -72,7 +72,7 @@ class FakeDaemon:
         self.host = host
         self.path = path
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self._labels = labels
+        self.reload_error: PhantomError | None = None
         self._envelopes = {
             "events": Envelope("events", EPOCH, json=True),
             "markers": Envelope("markers", EPOCH, json=False),
@@ -177,10 +177,7 @@ class FakeDaemon:
                 says("status", lambda: self.status),
                 says("ledger", lambda: self.stages),
                 says("config.show", lambda: {"grid.hold_ms": 20.0, "devices": ["simulator:"]}),
-                says(
-                    "config.reload",
-                    lambda: {"changed": ["grid.hold_ms"], "needs_restart": ["streams.base_port"]},
-                ),
+                says("config.reload", self._reload),
                 says("device.list", lambda: self.status.devices),
                 says("device.scan", lambda: [_SCANNED]),
                 does("device.open", AddressParams, {"device_id": "cyton-1"}),
@@ -193,6 +190,11 @@ class FakeDaemon:
                 does("journal.stop", NoParams, {"path": "/x.pdj", "bytes": 12e6, "dropped": 0}),
             ]
         )
+
+    def _reload(self) -> dict[str, list[str]]:
+        if self.reload_error is not None:
+            raise self.reload_error
+        return {"changed": ["grid.hold_ms"], "needs_restart": ["streams.base_port"]}
 
     def _hello(self) -> Hello:
         ports = {

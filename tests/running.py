@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from live import FRAME
-from served import WAIT_S, client, connect, read, read_all
+from live import FRAME, EegClient
+from served import WAIT_S, connect, read, read_all
 
-from phantomd.contracts import EegHeader
+from phantomd.contracts import GRID_NS, EegHeader, Flag
 from phantomd.control import Control
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +29,7 @@ START_S = 30.0
 
 #: Modules are read before the privileges go: the interpreter may lie where only root can look.
 _AS_NOBODY = f"""
-import os, resource, sys
+import difflib, os, resource, shutil, sys
 import uvloop, phantomd.cli.phantomd, phantomd.devices.simulator, phantomd.devices.cyton
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 if os.getuid() == 0:
@@ -64,8 +67,11 @@ class Running:
         self.log_path = directory / "log"
         if unprivileged and os.getuid() == 0:
             directory.chmod(0o777)
+            for parent in directory.parents[:-1]:
+                if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o011)
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._told.settimeout(START_S)
+        self._told.settimeout(0.25)
         notify = directory / "notify.sock"
         self._told.bind(str(notify))
         notify.chmod(0o666)
@@ -79,12 +85,17 @@ class Running:
             )
 
     def __enter__(self) -> Self:
-        try:
-            assert self._told.recv(4096).startswith(b"READY=1")
-        except TimeoutError:
-            self.process.kill()
-            raise AssertionError(f"not ready within {START_S} s: {self.log}") from None
-        return self
+        while True:
+            try:
+                assert self._told.recv(4096).startswith(b"READY=1")
+            except TimeoutError:
+                late = time.monotonic() - self.started_s > START_S
+                if self.process.poll() is None and not late:
+                    continue
+                self.process.kill()
+                self.process.wait(WAIT_S)
+                raise AssertionError(f"it did not come up: {self.log}") from None
+            return self
 
     def __exit__(
         self,
@@ -149,9 +160,72 @@ class Subscriber:
         assert (np.diff(self.frames["t_ns"]) == 7_812_500).all()
 
 
-def talk(path: Path, data: bytes) -> bytes:
-    """What the control socket answers to these bytes, until it closes."""
-    with client(socket.AF_UNIX) as sock:
-        sock.connect(str(path))
-        sock.sendall(data)
-        return read_all(sock)
+
+# -- beside a daemon in this process ---------------------------------------------------------------
+
+
+async def ask(path: Path, method: str, **params: Any) -> Any:
+    """One request on the control socket; raises what the answer's error says."""
+
+    def call() -> Any:
+        with Control(path) as control:
+            return control.call(method, **params)
+
+    return await asyncio.to_thread(call)
+
+
+class Events:
+    """A subscriber of 7078."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.metadata: dict[str, Any] = {}
+        self.seen: list[dict[str, Any]] = []
+
+    @classmethod
+    async def connect(cls, port: int) -> Events:
+        self = cls(*await asyncio.open_connection("127.0.0.1", port))
+        self.metadata = json.loads(await self._reader.readline())
+        return self
+
+    async def line(self) -> dict[str, Any]:
+        async with asyncio.timeout(WAIT_S):
+            return json.loads(await self._reader.readline())
+
+    async def until(self, kind: str, text: str = "", **fields: Any) -> dict[str, Any]:
+        """The next line of this kind with this in its message and these fields."""
+        while True:
+            data = (await self.line())["data"]
+            self.seen.append(data)
+            if (
+                data["kind"] == kind
+                and text in data["message"]
+                and all(data.get(key) == value for key, value in fields.items())
+            ):
+                return data
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def until_frame(eeg: EegClient, accept: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Reads on to the first frame that is like this."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            frame = await eeg.read(1)
+            if accept(frame[0]):
+                return frame[0]
+
+
+def whole(frame: np.ndarray) -> bool:
+    return not frame["flags"] & Flag.MISSING
+
+
+def contiguous(eeg: EegClient) -> np.ndarray:
+    """All frames that it got; they must follow each other from the header's first index on."""
+    frames = np.frombuffer(eeg.frames, FRAME)
+    first = EegHeader.decode(eeg.header).first_index
+    np.testing.assert_array_equal(frames["index"], np.arange(first, first + len(frames)))
+    assert (np.diff(frames["t_ns"]) == GRID_NS).all()
+    return frames

@@ -138,9 +138,7 @@ def group(
     app: typer.Typer, name: str, help: str, alone: Callable[[Invocation], None] | None = None
 ) -> typer.Typer:
     """A command with commands of its own. ``alone`` is what it does without any of them."""
-    inner = typer.Typer(
-        help=help, invoke_without_command=alone is not None, no_args_is_help=alone is None
-    )
+    inner = typer.Typer(help=help, invoke_without_command=True)
     app.add_typer(inner, name=name)
 
     @inner.callback()
@@ -152,11 +150,22 @@ def group(
         as_json: JsonOption = False,
     ) -> None:
         ctx.obj = ctx.obj.refined(control_path, host, base_port, as_json)
-        if alone is not None and ctx.invoked_subcommand is None:
-            with output.pipe_may_close():
-                alone(ctx.obj)
+        if ctx.invoked_subcommand is not None:
+            return
+        if alone is None:
+            raise no_command(ctx, ctx.obj.as_json)
+        with output.pipe_may_close():
+            alone(ctx.obj)
 
     return inner
+
+
+def no_command(ctx: typer.Context, as_json: bool) -> UsageError:
+    """What to raise for a command line that stops before its command; shows the help."""
+    if not as_json:
+        typer.echo(ctx.get_help(), err=True)
+    names = ", ".join(ctx.command.list_commands(ctx))  # type: ignore[attr-defined]
+    return UsageError(f"{ctx.info_name} needs a command", hint=f"one of {names}")
 
 
 def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,3 +131,10 @@ def duration(seconds: float) -> str:
         return f"{m}:{s:02}"
     days, h = divmod(hours, 24)
     return f"{days} d {h:02}:{m:02}:{s:02}" if days else f"{h}:{m:02}:{s:02}"
+
+
+def clock(unix_ns: int, digits: int = 6) -> str:
+    """Local time of day."""
+    seconds, ns = divmod(unix_ns, 1_000_000_000)
+    parts = ns // 10 ** (9 - digits)
+    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{parts:0{digits}}"

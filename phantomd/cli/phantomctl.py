@@ -19,11 +19,14 @@ from phantomd.cli.invocation import (
     HostOption,
     Invocation,
     JsonOption,
+    no_command,
 )
-from phantomd.errors import PhantomError, UsageError
+from phantomd.errors import ConfigError, PhantomError, UnknownKey, UsageError, WrongType
 
 #: In the order of the help.
 _COMMANDS = (status, top, tap, device, panic, journal, emulate)
+
+_BAD_CONFIG = frozenset({ConfigError.code, UnknownKey.code, WrongType.code})
 
 #: typer has its usage errors from click or from a copy of its own; this finds them in either.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -31,7 +34,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[1]
 app = typer.Typer(
     name="phantomctl",
     help="Asks, watches and steers phantomd, the acquisition daemon for brain signals.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,6 +59,8 @@ def _shared(
     ] = False,
 ) -> None:
     ctx.obj = Invocation(control_path, host, base_port, as_json)
+    if ctx.invoked_subcommand is None:
+        raise no_command(ctx, as_json)
 
 
 for _module in _COMMANDS:
@@ -69,7 +74,8 @@ def run(arguments: Sequence[str]) -> int:
         status = app(args=list(arguments), prog_name="phantomctl", standalone_mode=False)
     except PhantomError as error:
         output.fail(error, json)
-        return error.exit_status
+        # What the daemon refuses carries a code, and what the code means outlives the socket.
+        return ConfigError.exit_status if error.code in _BAD_CONFIG else error.exit_status
     except _CommandLineError as error:
         return _misused(error, arguments, json)
     except (KeyboardInterrupt, typer.Abort):
@@ -79,9 +85,6 @@ def run(arguments: Sequence[str]) -> int:
 
 def _misused(error: Exception, arguments: Sequence[str], json: bool) -> int:
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(f"{message}\n")
-        return UsageError.exit_status
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "phantomctl"
     output.fail(UsageError(message, hint=f"`{path} --help` says what it takes"), json)

@@ -6,7 +6,6 @@ What ``draw`` makes depends on its arguments alone, and on the time only for wha
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from phantomd.cli.cells import HEADING, Line, Piece, beside, fit, grid, width_of
 from phantomd.cli.feed import Scene
-from phantomd.cli.output import NONE, count, duration, micros, printable
+from phantomd.cli.output import NONE, clock, count, duration, micros, printable
 from phantomd.cli.status import STATE_STYLE, ppm, stage_style, uncertainty
 from phantomd.cli.traces import Window, columns, extremes, plot, rms
 from phantomd.contracts import GRID_HZ, Flag
@@ -54,11 +54,7 @@ _KEYS = (
     ("[ ]", "time"),
 )
 _BAR = "bold white on grey23"
-_HEADING = "grey70 on grey19"
 _WIDE_CELLS = 110
-
-Piece = tuple[str, str]
-Line = list[Piece]
 
 
 @dataclass
@@ -177,12 +173,12 @@ def draw(scene: Scene, view: View, traces: Traces | None, width: int, height: in
         *head,
         *_lanes(scene, view, traces, lanes, rows, width),
         *devices,
-        *_beside(streams[:n_tables], stages[:n_tables], width),
+        *beside(streams[:n_tables], stages[:n_tables], width),
         *_events(scene, n_events),
     ]
     lines = lines[: height - 1]
     lines += [[] for _ in range(height - 1 - len(lines))]
-    return [_fit(line, width) for line in [*lines, _footer(width)]]
+    return [fit(line, width) for line in [*lines, _footer(width)]]
 
 
 # -- parts -----------------------------------------------------------------------------------------
@@ -237,7 +233,7 @@ def _lanes(
     scene: Scene, view: View, traces: Traces | None, lanes: int, rows: int, width: int
 ) -> list[Line]:
     if traces is None or scene.history is None:
-        return [[("eeg  ", _HEADING), ("no frames yet", "yellow")], []]
+        return [[("eeg  ", HEADING), ("no frames yet", "yellow")], []]
     window = traces.window
     first = min(view.first_channel, len(traces.labels) - lanes)
     shown = slice(first, first + lanes)
@@ -278,7 +274,7 @@ def _lane_title(scene: Scene, view: View, traces: Traces, lanes: int, width: int
     )
     unit = " rms µV"
     space = " " * max(0, width - cell_len(title) - len(simulated) - len(unit))
-    return [(title, _HEADING), (simulated, "black on cyan"), (f"{space}{unit}", _HEADING)]
+    return [(title, HEADING), (simulated, "black on cyan"), (f"{space}{unit}", HEADING)]
 
 
 def _marks(window: Window, frames_a_column: int) -> Line:
@@ -320,7 +316,7 @@ def _devices(scene: Scene) -> list[Line]:
         ]
         for info in infos
     ]
-    return _table(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
+    return grid(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
 
 
 def _streams(scene: Scene, width: int) -> list[Line]:
@@ -336,8 +332,8 @@ def _streams(scene: Scene, width: int) -> list[Line]:
         for name, of in streams.items()
     ]
     if width < _WIDE_CELLS:
-        return _table(("stream", ">port", ">cl", ">publ", ">drop"), rows, gap=1)
-    return _table(("stream", ">port", ">clients", ">published", ">dropped"), rows)
+        return grid(("stream", ">port", ">cl", ">publ", ">drop"), rows, gap=1)
+    return grid(("stream", ">port", ">clients", ">published", ">dropped"), rows)
 
 
 def _stages(scene: Scene, width: int) -> list[Line]:
@@ -353,8 +349,8 @@ def _stages(scene: Scene, width: int) -> list[Line]:
         missed = (count(stage["missed"]), _growth(scene, name, stage["missed"]))
         rows.append([(printable(name), ""), *times, missed])
     if width < _WIDE_CELLS:
-        return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">miss"), rows, gap=1)
-    return _table(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">missed"), rows)
+        return grid(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">miss"), rows, gap=1)
+    return grid(("deadlines", ">p50", ">p99", ">p99.9", ">max", ">missed"), rows)
 
 
 def _growth(scene: Scene, name: str, number: int) -> str:
@@ -369,7 +365,8 @@ def _events(scene: Scene, n: int) -> list[Line]:
         data = message["data"]
         level = str(data.get("level", ""))
         style = {"warning": "yellow", "alert": "bold red"}.get(level, "")
-        when = _clock(message.get("t_ns"), scene.wall_offset_ns)
+        t_ns = message.get("t_ns")
+        when = "--:--:--.---" if t_ns is None else clock(t_ns + scene.wall_offset_ns, 3)
         text = printable(str(data.get("message", "")))
         lines.append([(f"{when} ", "dim"), (text, style)])
     return lines or [[("no events since top was started", "dim")]]
@@ -382,74 +379,11 @@ def _footer(width: int) -> Line:
     legend: Line = []
     for _, letter, style, word in _MARKS:
         legend += [(letter, style), (f" {word}  ", "dim")]
-    space = width - _cells(line) - _cells(legend)
+    space = width - width_of(line) - width_of(legend)
     return [*line, (" " * space, ""), *legend] if space >= 0 else line
-
-
-# -- helping ---------------------------------------------------------------------------------------
-
-
-def _table(headings: Sequence[str], rows: Sequence[Sequence[Piece]], gap: int = 2) -> list[Line]:
-    """Columns as wide as their widest cell; ``>`` before a heading: they end evenly."""
-    names = [heading.removeprefix(">") for heading in headings]
-    widths = [
-        max([len(name), *(cell_len(row[at][0]) for row in rows)]) for at, name in enumerate(names)
-    ]
-    lines: list[Line] = []
-    names_row = [(name, _HEADING) for name in names]
-    for row in [names_row, *rows]:
-        line: Line = []
-        for (text, style), heading, cells in zip(row, headings, widths, strict=True):
-            space = " " * (cells - cell_len(text))
-            line.append((space + text if heading.startswith(">") else text + space, style))
-            line.append((" " * gap, style if row is names_row else ""))
-        lines.append(line[:-1])
-    return lines
-
-
-def _beside(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
-    """Two blocks side by side, the right one at the right edge."""
-    left_cells = max((_cells(line) for line in left), default=0)
-    right_cells = max((_cells(line) for line in right), default=0)
-    gap = max(2, width - left_cells - right_cells)
-    lines: list[Line] = []
-    for at in range(max(len(left), len(right))):
-        line = list(left[at]) if at < len(left) else []
-        if at < len(right):
-            space = " " * (left_cells - _cells(line) + gap)
-            line.append((space, _HEADING if at == 0 else ""))
-            line += right[at]
-        lines.append(line)
-    return lines
-
-
-def _cells(line: Line) -> int:
-    return sum(cell_len(text) for text, _ in line)
-
-
-def _fit(line: Line, width: int) -> Line:
-    """Exactly ``width`` cells; the bar of a heading goes to the edge."""
-    fitted: Line = []
-    left = width
-    for text, style in line:
-        cells = cell_len(text)
-        if cells > left:
-            fitted.append((set_cell_size(text, left), style))
-            return fitted
-        fitted.append((text, style))
-        left -= cells
-    fitted.append((" " * left, _HEADING if line and line[-1][1] == _HEADING else ""))
-    return fitted
 
 
 def _volts(uv: float) -> str:
     if uv < 99.95:
         return f"{uv:.1f}" if isinstance(uv, float) else str(uv)
     return f"{uv:.0f}" if uv < 99_999.5 else f"{uv / 1e3:.0f}k"
-
-
-def _clock(t_ns: int | None, wall_offset_ns: int) -> str:
-    if t_ns is None:
-        return "--:--:--.---"
-    seconds, ns = divmod(t_ns + wall_offset_ns, 1_000_000_000)
-    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{ns // 1_000_000:03}"

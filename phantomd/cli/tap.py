@@ -201,7 +201,7 @@ class _Frames:
             f"{output.NONE:>11}" if value != value else f"{value:>11.2f}"
             for value in frame.values.tolist()
         )
-        when = _clock(frame.t_ns + self._header.wall_offset_ns)
+        when = output.clock(frame.t_ns + self._header.wall_offset_ns)
         return [
             f"# {frame.lost} frames lost here: this client was too slow",
             f"{frame.index:>10}  {when} {output.micros(frame.age_us):>8}  {flags}{values}",
@@ -240,7 +240,7 @@ class _Messages:
     def _data(self, message: dict[str, Any], data: dict[str, Any]) -> str:
         t_ns = message.get("t_ns")
         offset_ns = self._connection.wall_offset_ns
-        when = f"{'-':<15}" if t_ns is None else _clock(t_ns + offset_ns)
+        when = f"{'-':<15}" if t_ns is None else output.clock(t_ns + offset_ns)
         late = " LATE" if message.get("late") else ""
         if message.get("stream") == "events":
             said = (
@@ -253,9 +253,3 @@ class _Messages:
 
 def _encoded(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _clock(unix_ns: int) -> str:
-    """Local time of day, to the microsecond."""
-    seconds, ns = divmod(unix_ns, 1_000_000_000)
-    return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{ns // 1000:06}"

@@ -13,8 +13,8 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -82,8 +82,8 @@ def _top(
             raise UsageError(
                 "top needs a terminal", hint="`phantomctl top --once` prints one picture"
             )
-        with suppress(KeyboardInterrupt):
-            _watch(feed, view)
+        ended = _watch(feed, view)
+    raise typer.Exit(ended)
 
 
 def _show_once(invocation: Invocation, feed: Feed, view: View, screen: Console) -> None:
@@ -113,10 +113,10 @@ def _snapshot(scene: Scene, view: View) -> dict[str, Any]:
             "age_us": scene.history.age_us,
             "lost": scene.lost,
             "flags": window.flags.tolist(),
-            "channels": {
-                label: {"rms_uv": level, "values": row}
+            "channels": [
+                {"label": label, "rms_uv": level, "values": row}
                 for label, level, row in zip(scene.labels, rms(window), rows, strict=True)
-            },
+            ],
         }
     return {
         "daemon": scene.daemon or None,
@@ -132,7 +132,8 @@ def _snapshot(scene: Scene, view: View) -> dict[str, Any]:
 # -- live ------------------------------------------------------------------------------------------
 
 
-def _watch(feed: Feed, view: View) -> None:
+def _watch(feed: Feed, view: View) -> int:
+    """Until somebody quits; the exit status."""
     from rich.console import Console
     from rich.live import Live
 
@@ -143,7 +144,7 @@ def _watch(feed: Feed, view: View) -> None:
     traces: Traces | None = None
     drawn: Any = None
     with (
-        _keyboard() as listen,
+        _Keyboard() as keyboard,
         Live(
             console=screen,
             screen=True,
@@ -153,7 +154,7 @@ def _watch(feed: Feed, view: View) -> None:
         ) as live,
     ):
         due_s = time.monotonic()
-        while True:
+        while keyboard.signal is None:
             size = screen.size
             if not view.paused or drawn != size:
                 with feed.lock:
@@ -163,12 +164,13 @@ def _watch(feed: Feed, view: View) -> None:
                     live.update(picture, refresh=True)
                 drawn = size
             due_s = max(due_s + REFRESH_S, time.monotonic())
-            for key in listen(due_s):
+            for key in keyboard.listen(due_s):
                 if key == "q":
-                    return
+                    return 0
                 if key in keys:
                     keys[key]()
                     drawn = None
+    return 0 if keyboard.signal == signal.SIGINT else 128 + keyboard.signal
 
 
 def key_map(view: View) -> dict[str, Callable[[], None]]:
@@ -203,32 +205,49 @@ def key_map(view: View) -> dict[str, Callable[[], None]]:
     }
 
 
-@contextmanager
-def _keyboard() -> Iterator[Callable[[float], list[str]]]:
-    """A function that hears keys until an instant of the monotonic clock, or the first ones. The
-    terminal is as it was afterwards, whatever ends this."""
-    fd = sys.stdin.fileno()
-    tty_in = os.isatty(fd)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Suspended in the middle of a picture the terminal would stay as it is.
-    suspend = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
-    before = termios.tcgetattr(fd) if tty_in else None
+class _Keyboard:
+    """Hears keys and signals while it is entered; the terminal is as it was afterwards.
 
-    def listen(until_s: float) -> list[str]:
+    A signal does not end things in the midst of a picture: that would leave its rest on the screen.
+    """
+
+    def __init__(self) -> None:
+        self._fd = sys.stdin.fileno()
+        self._tty = os.isatty(self._fd)
+        self._before: list[Any] = []
+        self._handlers: dict[int, Any] = {}
+        self.signal: int | None = None
+
+    def __enter__(self) -> _Keyboard:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._handlers[number] = signal.signal(number, self._note)
+        # Suspended in the midst of a picture the terminal would stay as it is.
+        self._handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        if self._tty:
+            self._before = termios.tcgetattr(self._fd)
+            tty.setcbreak(self._fd)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._tty:
+            with suppress(termios.error):  # the terminal may be gone
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.signal = number
+
+    def listen(self, until_s: float) -> list[str]:
+        """The keys that are pressed first, until an instant of the monotonic clock at most."""
         wait_s = max(0.0, until_s - time.monotonic())
-        readable, _, _ = select.select([fd] if tty_in else [], [], [], wait_s)
+        readable, _, _ = select.select([self._fd] if self._tty else [], [], [], wait_s)
         if not readable:
             return []
-        text = os.read(fd, 256).decode(errors="replace")
-        if not text:
-            raise KeyboardInterrupt  # the terminal is gone
+        try:
+            text = os.read(self._fd, 256).decode(errors="replace")
+        except OSError:
+            text = ""
+        if not text:  # the terminal is gone
+            self.signal = signal.SIGHUP
         return _KEY.findall(text)
-
-    try:
-        if before is not None:
-            tty.setcbreak(fd)
-        yield listen
-    finally:
-        if before is not None:
-            termios.tcsetattr(fd, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTSTP, suspend)

@@ -14,6 +14,7 @@ from fakes import EPOCH, FakeDaemon, frames, header
 from served import WAIT_S, Host
 
 from phantomd.cli.phantomctl import run
+from phantomd.errors import UnknownKey
 
 PHANTOMCTL = [sys.executable, "-m", "phantomd.cli.phantomctl"]
 
@@ -193,6 +194,12 @@ def test_an_error_in_json_is_one_object_on_stdout(nobody, capsys):
 def test_a_refusal_is_status_1_with_the_daemons_own_words(daemon, capsys):
     assert run(["device", "close", "nix-7"]) == 1
     assert capsys.readouterr().err == "phantomctl: no device 'nix-7'\nhint: open: cyton-0\n"
+
+
+def test_a_bad_configuration_is_status_78(daemon, capsys):
+    daemon.reload_error = UnknownKey("x.toml: unknown key 'gird'", hint="did you mean 'grid'?")
+    assert run(["config", "reload"]) == 78
+    assert "did you mean 'grid'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ def test_json_is_one_snapshot(daemon, capsys):
     assert snapshot["ledger"]["eeg"]["missed"] == 2
     eeg = snapshot["eeg"]
     assert (eeg["first_index"], eeg["frames"]) == (FIRST, 128)
-    ramp = eeg["channels"]["Ramp"]["values"]
+    ramp = eeg["channels"][1]["values"]
     assert ramp[:3] == [0.0, 1 / 16, 2 / 16] and ramp[64] is None
     assert eeg["flags"][64] == Flag.MISSING
 
