@@ -52,12 +52,16 @@ class Comparison:
 
     @property
     def error_percent(self) -> Array:
-        """RMS of the difference, in percent of the standard deviation of the reference."""
-        return 100 * self._rms(self.values - self.reference) / self.reference.std(axis=0)
+        """RMS of the difference, in percent of the RMS of the reference's AC part: what is above
+        0.5 Hz. (The electrodes drift by millivolts: the standard deviation would hide all else.)"""
+        from scipy.signal import butter, sosfiltfilt
 
-    @staticmethod
-    def _rms(x: Array) -> Array:
-        return np.asarray(np.sqrt((x**2).mean(axis=0)))
+        ac = sosfiltfilt(butter(2, 0.5, "highpass", fs=128, output="sos"), self.reference, axis=0)
+        return np.asarray(100 * _rms(self.values - self.reference) / _rms(ac))
+
+
+def _rms(x: Array) -> Array:
+    return np.asarray(np.sqrt((x**2).mean(axis=0)))
 
 
 def data_path() -> Path:
@@ -162,14 +166,17 @@ def plot(result: Comparison, file: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from scipy.signal import butter, sosfiltfilt
 
+    shown = butter(3, (1, 40), "bandpass", fs=128, output="sos")
     figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(10, 9), layout="constrained")
     n = result.values.shape[1]
     for channel in range(n):
-        trace = result.values[:, channel] - np.median(result.values[:, channel])
-        top.plot(result.t_s, trace / 400 + n - channel, linewidth=0.5, color="tab:blue")
+        trace = sosfiltfilt(shown, result.values[:, channel])
+        top.plot(result.t_s, trace / 200 + n - channel, linewidth=0.4, color="tab:blue")
     top.set_yticks(range(n, 0, -1), result.labels)
-    top.set_title("What came out on 7069 (400 µV a division; offset removed)")
+    top.set_ylim(0, n + 1)
+    top.set_title("What came out on 7069 (200 µV a division; shown from 1 to 40 Hz)")
     part = (result.t_s > 20) & (result.t_s < 20.5)
     middle.plot(result.t_s[part], result.reference[part, 1], color="black", label="resample_poly")
     middle.plot(

@@ -27,6 +27,11 @@
 #define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
 #define BENT_EARLY_SD 4.5
 
+#define BENT_NS 6e4                 /* less is the host's doing: its floor moves with its load */
+
+#define LATE_WEIGHT 0.03
+#define LOWER_ROUNDS 12
+#define LINE_BIAS 0.25
 #define USUAL_BLOCKS 128.0          /* memory of the usual deviation: 32 s */
 #define USUAL_CLIP_SD 3.0           /* a trend must not become usual */
 #define MORE_VAR 16.0               /* what a change may add at once: it may be a misfit */
@@ -166,20 +171,74 @@ static void weigh_blocks(const struct pd_clock *clock, double *weight)
         weight[i] = fmin(1.0, clock->block[i].samples / full);
 }
 
-/* How far the minima lie above the least possible delay, on average: for
- * exponential delays just the mean distance of two of them (they are
- * exponential too), for densities that rise from 0 about twice as much. */
+/* How far the line lies above the least possible delay. With exponential delays
+ * the minima lie above it by just the mean distance of two of them (they are
+ * exponential too), and the line by a quarter of that; for densities that rise
+ * from 0 it is some more. */
 static double bias_ns(const struct pd_clock *clock)
 {
     double total = 0.0;
     for (int i = 1; i < clock->block_count; i++)
         total += fabs(clock->block[i].y_ns - line_at(clock, clock->block[i].x) -
                       clock->block[i - 1].y_ns + line_at(clock, clock->block[i - 1].x));
-    return total / (clock->block_count + 3);
+    return LINE_BIAS * total / (clock->block_count + 3);
+}
+
+static double late_ns(const struct pd_clock *clock, int i)
+{
+    return clock->block[i].y_ns - line_at(clock, clock->block[i].x);
+}
+
+static void set_line(struct pd_clock *clock, const struct sums *sum, double ridge, double x_ref,
+                     double y_ref)
+{
+    double slope = clock->slope;
+    if (sum->uu + ridge > 0.0) slope = (sum->uy + ridge * clock->prior_slope) / (sum->uu + ridge);
+    clock->slope = fmax(MIN_SLOPE, fmin(MAX_SLOPE, slope));
+    clock->line_x = x_ref;
+    clock->line_y_ns = y_ref + sum->y - clock->slope * sum->u;
+}
+
+/* From the line through the middle of the minima to the one along their lower
+ * edge: late minima count LATE_WEIGHT, again and again until the same ones are
+ * late (an expectile; Newey and Powell 1987). A host that is busy for seconds
+ * makes all of a block late, and says nothing about the crystal. */
+static void lower_line(struct pd_clock *clock, const double *weight, double ridge, double x_ref,
+                       double y_ref)
+{
+    int count = clock->block_count, same = 0;
+    double lower[PD_CLOCK_BLOCKS] = { 0 };
+    struct sums sum = { 0 };
+    for (int round = 0; round < LOWER_ROUNDS && !same; round++) {
+        same = round > 0;
+        for (int i = 0; i < count; i++) {
+            double w = weight[i] * (late_ns(clock, i) > 0.0 ? LATE_WEIGHT : 1.0);
+            same = same && w == lower[i];
+            lower[i] = w;
+        }
+        if (same) break;
+        sum = sum_points(clock->block, lower, count, x_ref, y_ref, clock->period_ns);
+        set_line(clock, &sum, ridge * sum.weight / count, x_ref, y_ref);
+    }
+    double noise = 0.0, uneven = 0.0;       /* White's estimate: the weights depend on the noise */
+    for (int i = 0; i < count; i++) {
+        double u = (clock->block[i].x - x_ref) * clock->period_ns - sum.u;
+        double part = square(lower[i] * late_ns(clock, i));
+        noise += part;
+        uneven += part * u * u;
+    }
+    double inside = square(SPREAD_FLOOR_NS) / count;
+    if (sum.uu > 0.0) {
+        double from_data = uneven / square(sum.uu) + inside * count / fmax(sum.uu, 1.0);
+        double known = 1.0 / square(clock->prior_sd);
+        clock->slope_sd = fmin(clock->slope_sd, sqrt(1.0 / (1.0 / from_data + known)));
+    }
+    clock->offset_sd_ns = fmin(clock->offset_sd_ns, sqrt(noise / square(sum.weight) + inside +
+                                                         square(clock->slope_sd * sum.u)));
 }
 
 /* Weighted least squares over the blocks, with the prior of the slope as a
- * ridge. The line's reference becomes x_ref. */
+ * ridge, tells their spread; then the line is lowered. Its reference becomes x_ref. */
 static void fit_line(struct pd_clock *clock, double x_ref)
 {
     double weight[PD_CLOCK_BLOCKS];
@@ -199,18 +258,12 @@ static void fit_line(struct pd_clock *clock, double x_ref)
             clock->prior_sd = INFINITY;
     }
     double ridge = variance / square(clock->prior_sd);
-    double information = sum.uu + ridge;
-    double slope = clock->slope;
-    if (information > 0.0) {
-        slope = (sum.uy + ridge * clock->prior_slope) / information;
-        clock->slope_sd = sqrt(variance / information);
-    }
-    clock->slope = fmax(MIN_SLOPE, fmin(MAX_SLOPE, slope));
-    clock->line_x = x_ref;
-    clock->line_y_ns = y_ref + sum.y - clock->slope * sum.u;
-    clock->line_y_ns -= bias_ns(clock);     /* which is of the residuals about that line */
+    set_line(clock, &sum, ridge, x_ref, y_ref);
+    if (sum.uu + ridge > 0.0) clock->slope_sd = sqrt(variance / (sum.uu + ridge));
     clock->spread_ns = sqrt(variance);
     clock->offset_sd_ns = sqrt(variance / sum.weight + square(clock->slope_sd * sum.u));
+    if (count >= TREND_BLOCKS) lower_line(clock, weight, ridge, x_ref, y_ref);
+    clock->line_y_ns -= bias_ns(clock);     /* which is of the residuals about that line */
 }
 
 /* A crystal that wanders bends the history away from any line. Where the newest
@@ -224,7 +277,7 @@ static int forget_bent_history(struct pd_clock *clock, int least_taken)
     double residual[PD_CLOCK_BLOCKS], rough = 0.0, mean = 0.0, newest = 0.0;
     double clip = 36.0 * square(clock->spread_ns);
     for (int i = 0; i < count; i++) {
-        residual[i] = clock->block[i].y_ns - line_at(clock, clock->block[i].x);
+        residual[i] = late_ns(clock, i);
         mean += residual[i] / count;
         if (i > 0) rough += fmin(square(residual[i] - residual[i - 1]), clip);
     }
@@ -234,6 +287,7 @@ static int forget_bent_history(struct pd_clock *clock, int least_taken)
         if (taken < least_taken || (taken & (taken - 1)) != 0) continue;
         double excess_sd = newest / (sd * sqrt((double)taken));
         if (excess_sd > -BENT_EARLY_SD && excess_sd < BENT_LATE_SD) continue;
+        if (fabs(newest) < BENT_NS * taken) continue;
         keep_newest(clock, 2 * taken);
         clock->prior_sd = INFINITY;
         return 1;
@@ -520,7 +574,7 @@ void pd_clock_get_report(const struct pd_clock *clock, struct pd_clock_report *r
         .rate_hz = 1e9 / (clock->period_ns * (1.0 + clock->slope)),
         .rate_sd_ppm = clock->slope_sd * 1e6,
         .offset_sd_ns = clock->offset_sd_ns,
-        .uncertainty_ns = 3.0 * clock->offset_sd_ns + 3.0 * clock->spread_ns + clump_ns,
+        .uncertainty_ns = 3.0 * clock->offset_sd_ns + 3.0 * clock->spread_ns + BENT_NS + clump_ns,
         .jitter_ns = clock->spread_ns,
         .clump = clock->clump,
         .blocks = (uint64_t)clock->block_count,

@@ -192,11 +192,12 @@ static void take_sample(struct pd_source *source, int64_t now_ns, const struct p
     }
 }
 
-/* Takes native samples up to and with index `until`, but none at or past `limit`. */
+/* Takes native samples until one at or past index `until` was there (beyond it where that
+ * one is lost: only the next sample ends a loss), but none at or past `limit`. */
 static void take(struct pd_source *source, int64_t now_ns, int64_t until, uint64_t limit)
 {
     struct pd_source_state *state = source->state;
-    while (state->next < limit && (int64_t)state->next <= until) {
+    while (state->next < limit && (int64_t)state->good_until <= until) {
         int rc = pd_ring_read(source->native, state->next, source->sample);
         if (rc == -EAGAIN) break;
         const struct pd_native *native = (const struct pd_native *)source->sample;

@@ -135,14 +135,11 @@ def check_keys(
     for key, value in tree.items():
         where = f"{at}{key}"
         if key not in hints:
-            near = difflib.get_close_matches(where, list(_all_keys(Config)), n=1, cutoff=0.5)
-            near = near or difflib.get_close_matches(
-                key, [name.rpartition(".")[2] for name in _all_keys(Config)], n=1
-            )
+            near = _nearest(key, at, hints)
             known = ", ".join(sorted(hints))
             raise UnknownKey(
                 f"{origin}: unknown key {where!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"known here: {known}",
+                hint=f"did you mean {near!r}?" if near else f"known here: {known}",
             )
         kind = hints[key]
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
@@ -152,6 +149,16 @@ def check_keys(
                     hint=f"write [{where}] and its keys below",
                 )
             check_keys(value, kind, origin, where + ".")
+
+
+def _nearest(key: str, at: str, known: Iterable[str]) -> str | None:
+    """The key that was meant: one of the same section, else one of the same name elsewhere."""
+    here = {name: at + name for name in known}
+    elsewhere = {name.rpartition(".")[2]: name for name in _all_keys(Config)}
+    for names in (here, elsewhere):
+        for near in difflib.get_close_matches(key, names, n=1):
+            return names[near]
+    return None
 
 
 def changes(old: Config, new: Config) -> list[str]:

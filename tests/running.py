@@ -160,7 +160,6 @@ class Subscriber:
         assert (np.diff(self.frames["t_ns"]) == 7_812_500).all()
 
 
-
 # -- beside a daemon in this process ---------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """The tick engine, its sources, and the reader of the grid. See engine.pyi."""
 
+cimport cython
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -147,6 +148,8 @@ cdef class Source:
 
 
 @no_gc_clear                        # __dealloc__ needs the list of retired plans
+# The garbage collector must not take the plan from a thread that still ticks: __dealloc__ ends it.
+@cython.no_gc_clear
 cdef class Engine:
     def __cinit__(self, int64_t grid_t0_ns, *, uint32_t n_events=4096):
         self.retired = []

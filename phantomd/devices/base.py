@@ -50,7 +50,7 @@ class Address(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         query = "&".join(f"{key}={value}" for key, value in self.options.items())
-        return self.kind + (f":{self.where}" if self.where else "") + (f"?{query}" if query else "")
+        return f"{self.kind}:{self.where}" + (f"?{query}" if query else "")
 
 
 class Device(Protocol):

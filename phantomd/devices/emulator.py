@@ -38,6 +38,8 @@ AtEnd = Literal["stop", "loop", "hangup"]
 G_PER_COUNT = 0.002 / 16
 #: So long does the loop sleep at most, that ``stop`` is heard.
 WAIT_S = 0.05
+#: What a sleep may oversleep on an idle machine (timer slack and waking up).
+SPIN_NS = 200_000
 #: So long is a reader given to take the end of the recording.
 TAKE_NS = 1_000_000_000
 
@@ -126,18 +128,22 @@ class CytonEmulator:
         """Serves until stopped or hung up."""
         try:
             while not self._stopping.is_set() and self._master >= 0:
-                readable, _, _ = select.select([self._master], [], [], self._wait_s())
+                due_ns = self._next_due_ns()
+                readable, _, _ = select.select([self._master], [], [], _sleep_s(due_ns))
                 if readable:
                     self._listen()
+                elif due_ns is not None:
+                    # A radio's crystal has no scheduler: the last moment is not slept.
+                    while 0 < due_ns - time.monotonic_ns() < SPIN_NS:
+                        pass
                 self._play(time.monotonic_ns())
         finally:
             self._hang_up()
 
-    def _wait_s(self) -> float:
+    def _next_due_ns(self) -> int | None:
         if not self._board.streaming or self._next >= self._last:
-            return WAIT_S
-        due_ns = self.t0_ns + self._due_ns(self._next)
-        return min(WAIT_S, max(0.0, (due_ns - time.monotonic_ns()) * 1e-9))
+            return None
+        return self.t0_ns + self._due_ns(self._next)
 
     @property
     def _last(self) -> int:
@@ -237,6 +243,12 @@ class CytonEmulator:
                 os.close(fd)
         self._slave = self._master = -1
         self._ended.set()
+
+
+def _sleep_s(due_ns: int | None) -> float:
+    if due_ns is None:
+        return WAIT_S
+    return min(WAIT_S, max(0.0, (due_ns - SPIN_NS - time.monotonic_ns()) * 1e-9))
 
 
 def _aux(accel_g: NDArray[np.float64] | None, n: int) -> NDArray[np.uint8]:

@@ -400,6 +400,34 @@ static void test_a_tick_that_slept_longer_than_the_ring_says_so(void)
     }
 }
 
+/* Frames that fall due in one step, 2 s late, are what they are in steps of 1 ms. */
+static void test_a_late_step_sees_losses_as_one_in_time_does(void)
+{
+    static const struct run runs[] = { { 510, 1 }, { 530, 5 }, { 600, 1 }, { 602, 1 }, { 640, 6 },
+                                       { 700, 100 }, { 870, 2 } };
+    const int n_runs = sizeof runs / sizeof *runs;
+    struct rig *in_time = rig_make(250), *late = rig_make(250);
+    play(in_time, 0, 1000, runs, n_runs);
+    play(late, 0, 500, NULL, 0);
+    for (uint64_t i = 500; i < 1000; i++)
+        if (!is_lost(runs, n_runs, i)) arrive(late, i, 0, taken_ns(late, i));
+    pd_source_step(&late->source, taken_ns(late, 1000) - STEP_NS, late->t0_ns + GRID_OFFSET_NS,
+                   UINT64_MAX);
+    CHECK(pd_ring_next(&late->grid) == pd_ring_next(&in_time->grid));
+    int flags = 0;
+    double worst = 0;
+    for (uint64_t g = 192; g < pd_ring_next(&late->grid); g++) {
+        struct grid_frame a = frame_at(&in_time->grid, g), b = frame_at(&late->grid, g);
+        flags += a.flags != b.flags;
+        if (!isnan(a.value[0])) worst = fmax(worst, fabs(a.value[0] - b.value[0]));
+    }
+    CHECK(flags == 0, "%d frames differ", flags);
+    CHECK(worst < 1e-3, "%g samples", worst);
+    CHECK(count_events(late, PD_EVENT_SILENT) == 0);
+    rig_free(in_time);
+    rig_free(late);
+}
+
 /* -- limits ------------------------------------------------------------------- */
 
 static void test_history_is_as_long_as_the_settings_want(void)
@@ -540,6 +568,7 @@ int main(void)
     test_a_relock_is_discontinuous_once();
     test_a_warmed_source_goes_on_with_the_same_values();
     test_a_tick_that_slept_longer_than_the_ring_says_so();
+    test_a_late_step_sees_losses_as_one_in_time_does();
     test_history_is_as_long_as_the_settings_want();
     test_without_a_device_every_frame_is_missing();
     test_nothing_at_or_past_the_limit_is_taken();

@@ -51,6 +51,8 @@ WIRE = np.dtype(
 )
 PROTOTYPE = design(250.0)
 GRID = GridConfig()
+CHUNK = 31_250  # packets between two changes of the clumps
+CRYSTAL_PACKETS = 4 * CHUNK  # packets between two crystals
 
 
 @dataclass
@@ -126,24 +128,24 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def sweep(n_packets: int, chunk: int, seed: int) -> tuple[TickingRig, Truth, Tally]:
+def sweep(n_packets: int, seed: int) -> tuple[TickingRig, Truth, Tally]:
     rng = np.random.default_rng(seed)
     rig, truth, tally = TickingRig(), Truth(), Tally()
     t_ns = arrived_ns = float(T0_NS)
-    for number, first in enumerate(range(0, n_packets, chunk)):
-        period_ns = PERIOD_NS * (1 + (-200e-6, 0.0, 200e-6)[number // 4 % 3])
+    for number, first in enumerate(range(0, n_packets, CHUNK)):
+        period_ns = PERIOD_NS * (1 + (-200e-6, 0.0, 200e-6)[first // CRYSTAL_PACKETS % 3])
         clump_ms = (0, 16, 0, 64)[number % 4]
-        counts = counts_of(first, chunk, n_packets)
-        counters = np.arange(first, first + chunk).astype(np.uint8)
-        rows = np.frombuffer(encode(counters, counts), np.uint8).reshape(chunk, 33).copy()
-        kind = choose(rng, chunk)
+        counts = counts_of(first, CHUNK, n_packets)
+        counters = np.arange(first, first + CHUNK).astype(np.uint8)
+        rows = np.frombuffer(encode(counters, counts), np.uint8).reshape(CHUNK, 33).copy()
+        kind = choose(rng, CHUNK)
         data, ends = spoil(rng, rows, kind)
-        taken_ns = t_ns + period_ns * np.arange(chunk, dtype=np.float64)
+        taken_ns = t_ns + period_ns * np.arange(CHUNK, dtype=np.float64)
         arrived_ns = feed(rng, rig, data, ends, taken_ns, clump_ms, arrived_ns)
         check(rig, first, kind, counts, tally)
         truth.kind.append(kind)
         truth.taken_ns.append(taken_ns)
-        truth.clump_ms.append(np.full(chunk, clump_ms))
+        truth.clump_ms.append(np.full(CHUNK, clump_ms))
         t_ns = float(taken_ns[-1]) + period_ns
     rig.collect()
     return rig, truth, tally
@@ -198,7 +200,7 @@ def positions(
 
 def test_a_million_packets_come_out_right_on_the_grid() -> None:
     n = 1_000_000
-    rig, truth, tally = sweep(n, 31_250, seed=3)
+    rig, truth, tally = sweep(n, seed=3)
     assert tally.lost > 50_000
     kind = np.concatenate(truth.kind)
     taken_ns = np.concatenate(truth.taken_ns)
@@ -254,18 +256,24 @@ def test_a_million_packets_come_out_right_on_the_grid() -> None:
     smooth = clump_ms[np.clip(true_position.astype(np.int64), 0, n - 1)] == 0
     assert (flags[clean & smooth & _settled(true_position, clump_ms)] == 0).all()
 
-    # In time, a second after whatever happened: within 1 ms; of clumps, a native period more.
-    error_ms = (position - true_position[computed]) * PERIOD_NS / 1e6
-    settled = _settled(true_position[computed], clump_ms)
-    smooth = smooth[computed]
-    assert np.abs(error_ms[settled & smooth]).max() < 1.0
-    assert np.abs(error_ms).max() < 1.0 + PERIOD_NS / 1e6
+    # In time, a second after whatever happened: within 1 ms. Ten after the crystal was exchanged
+    # for another, 200 ppm off: up to then its drift shows. Of clumps, a native period more.
+    error_ms = np.abs(position - true_position[computed]) * PERIOD_NS / 1e6
+    settled = _settled(true_position[computed], clump_ms) & smooth[computed]
+    age = true_position[computed] % CRYSTAL_PACKETS
+    assert error_ms[settled & (age > 2_500)].max() < 1.0
+    assert error_ms[settled].max() < 2.0
+    assert error_ms.max() < 1.0 + PERIOD_NS / 1e6
 
 
 def _settled(position: NDArray[np.float64], clump_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """A second or more since the radio's clumps changed."""
-    now = np.clip(position.astype(np.int64), 0, len(clump_ms) - 1)
-    return np.asarray(clump_ms[now] == clump_ms[np.maximum(now - 250, 0)])
+    """A second or more since the radio's clumps changed, and no sample beyond the next change."""
+    newest = len(clump_ms) - 1
+    before, after = (
+        clump_ms[np.clip(position.astype(np.int64) + far, 0, newest)]
+        for far in (-250, PROTOTYPE.ahead + 2)
+    )
+    return np.asarray(before == after)
 
 
 def test_memory_is_flat() -> None:

@@ -29,7 +29,9 @@ WARM = 128 * 4
 class Rig:
     """One device of two channels whose samples arrive when they are taken."""
 
-    def __init__(self, rate_hz: float, ppm: float = 0.0, settings: GridConfig | None = None) -> None:
+    def __init__(
+        self, rate_hz: float, ppm: float = 0.0, settings: GridConfig | None = None
+    ) -> None:
         self.rate_hz = rate_hz
         self.period_ns = 1e9 / rate_hz / (1 + ppm * 1e-6)
         ring = Ring(NATIVE_HEAD_WORDS + 2, 8192)
@@ -88,7 +90,7 @@ def test_values_are_those_of_scipys_resampler(rate_hz: float) -> None:
     ratio = Fraction(128) / Fraction(rate_hz)
     up, down = ratio.numerator, ratio.denominator
     window = design(rate_hz).h(up)
-    if ratio == 1:      # of which resample_poly makes a copy
+    if ratio == 1:  # of which resample_poly makes a copy
         y = convolve(x - x[0], window[:, None], mode="same")
     else:
         y = resample_poly(x - x[0], up, down, window=window)
@@ -102,7 +104,9 @@ def test_values_are_those_of_scipys_resampler(rate_hz: float) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(RATES), st.floats(-200, 200))
-def test_values_are_right_at_their_instants_at_any_rate_and_drift(rate_hz: float, ppm: float) -> None:
+def test_values_are_right_at_their_instants_at_any_rate_and_drift(
+    rate_hz: float, ppm: float
+) -> None:
     seconds = 8.0
     rig = Rig(rate_hz, ppm)
     n = int(seconds * rate_hz)
@@ -121,7 +125,9 @@ def test_values_are_right_at_their_instants_at_any_rate_and_drift(rate_hz: float
     st.floats(-200, 200),
     st.lists(st.sampled_from((1, 3, 7, 25, 100, 900)), min_size=1, max_size=8),
 )
-def test_every_instant_once_whatever_the_steps(rate_hz: float, ppm: float, steps_ms: list[int]) -> None:
+def test_every_instant_once_whatever_the_steps(
+    rate_hz: float, ppm: float, steps_ms: list[int]
+) -> None:
     rig = Rig(rate_hz, ppm)
     seconds = 4.0
     steps = np.cumsum(np.fromiter(itertools.islice(itertools.cycle(steps_ms), 4000), np.int64))

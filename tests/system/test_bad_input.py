@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import functools
 import json
-import os
 import random
 import socket
 import struct
+from pathlib import Path
 
 import msgpack
 import pytest
@@ -15,6 +15,7 @@ from live import EegClient
 from running import ask, contiguous
 from served import WAIT_S
 
+from phantomd.contracts import Event
 from phantomd.net import control
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -42,6 +43,10 @@ def disturbed(run, daemon_at):
         return run(go())
 
     return do
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def answers(daemon, data: bytes, *, end: bool) -> list:
@@ -160,7 +165,7 @@ def test_a_client_killed_in_the_middle_of_opening_leaves_no_half_open_device(dis
 
 def test_connections_that_came_and_went_leave_no_descriptors(disturbed):
     async def come_and_go(daemon):
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         for _ in range(50):
             for port in (daemon.streams["eeg"].port, daemon.streams["events"].port):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -171,11 +176,8 @@ def test_connections_that_came_and_went_leave_no_descriptors(disturbed):
         while daemon.streams["eeg"].status().clients > 1:
             await asyncio.sleep(0)
         while daemon.streams["events"].status().clients:
-            daemon.emit(EVENT)
+            daemon.emit(Event("alert", "info", "a test"))
             await asyncio.sleep(0)
-        return len(os.listdir("/proc/self/fd")) - before
+        return descriptors() - before
 
-    from phantomd.contracts import Event
-
-    EVENT = Event("alert", "info", "a test")
     assert disturbed(come_and_go) <= 0

@@ -4,10 +4,12 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from running import NOBODY, Running, Subscriber, fails_to_start
+from served import WAIT_S
 
 from phantomd.contracts import Flag
 from phantomd.records.replay import read as read_journal
@@ -136,11 +138,27 @@ def test_the_first_frame_comes_soon_after_the_start(tmp_path, record_property):
     assert frame_s < 8.0
 
 
+def test_a_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(tmp_path):
+    path = tmp_path / "phantomd.toml"
+    path.write_text("")
+    with Running(tmp_path, "--config", str(path)) as daemon:
+        subscriber = Subscriber(daemon.port("eeg"))
+        for text, hold_ms, said in (
+            ("[grid]\nhold_ms = 60.0\n", 60.0, "configuration read again"),
+            ("[grid]\nhold = 1\n", 60.0, "the old configuration stays"),
+        ):
+            path.write_text(text)
+            daemon.process.send_signal(signal.SIGHUP)
+            until_s = time.monotonic() + WAIT_S
+            while said not in daemon.log:
+                assert time.monotonic() < until_s, daemon.log
+                subscriber.read(1)
+            assert daemon.call("config.show")["grid.hold_ms"] == hold_ms
+        subscriber.read(32)
+        subscriber.assert_contiguous()
+
+
 # -- privileges ------------------------------------------------------------------------------------
-
-
-def _lowered() -> bool:
-    return os.getuid() == 0
 
 
 def test_refused_priority_is_degraded_and_it_streams(tmp_path):
@@ -168,13 +186,13 @@ def test_a_state_directory_that_can_not_be_written_is_degraded_and_it_streams(tm
 
 
 @pytest.mark.root
-@pytest.mark.skipif(not _lowered(), reason="must be root to become another user")
+@pytest.mark.skipif(os.getuid() != 0, reason="must be root to become another user")
 def test_a_port_without_permission_is_named_with_the_remedy_and_it_streams(tmp_path):
     master, slave = os.openpty()
     try:
-        path = os.ttyname(slave)
-        os.chmod(path, 0o600)
-        assert os.stat(path).st_uid != NOBODY
+        path = Path(os.ttyname(slave))
+        path.chmod(0o600)
+        assert path.stat().st_uid != NOBODY
         with Running(tmp_path, "--device", f"cyton:{path}", unprivileged=True) as daemon:
             subscriber = Subscriber(daemon.port("eeg"))
             device = daemon.call("status")["devices"][0]

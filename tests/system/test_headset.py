@@ -214,7 +214,9 @@ def test_closing_a_headset_that_is_being_opened_answers_both(run, daemon_at):
                         await asyncio.sleep(0)
                 await ask(daemon.control_path, "device.close", device_id="cyton-0")
                 error = await error_of(opening)
-                assert error.code == "device-missing" and "closed while it was opening" in str(error)
+                assert error.code == "device-missing" and "closed while it was opening" in str(
+                    error
+                )
                 assert daemon.status().devices == []
 
     run(go())

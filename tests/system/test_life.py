@@ -354,7 +354,7 @@ def test_a_daemon_refuses_addresses_that_no_driver_takes(tmp_path):
     assert raised.value.exit_status == 78 and raised.value.hint
 
 
-# -- shapes of the answers: WIRE.md, and what docs/wire.md adds -------------------------------------
+# -- shapes of the answers: WIRE.md, and what docs/wire.md adds ------------------------------------
 
 Strict = {"forbid_unknown_fields": True}
 

@@ -1,0 +1,203 @@
+"""Addresses, the registry, and what every kind of device must do (the shared battery)."""
+
+import time
+
+import numpy as np
+import pytest
+
+from phantomd.contracts import MONTAGE, DeviceInfo
+from phantomd.core.intake import Pump
+from phantomd.devices.base import Address
+from phantomd.devices.emulator import CytonEmulator
+from phantomd.devices.registry import KINDS, check, check_configured, opener
+from phantomd.devices.scan import scan
+from phantomd.errors import BadAddress, ConfigError, UnsupportedFault
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "where", "options"),
+    [
+        ("simulator:", "simulator", "", {}),
+        ("simulator", "simulator", "", {}),
+        ("simulator:?seed=1&channels=8", "simulator", "", {"seed": "1", "channels": "8"}),
+        (
+            "cyton:/dev/ttyUSB0?daisy=false",
+            "cyton",
+            "/dev/ttyUSB0",
+            {"daisy": "false"},
+        ),
+        ("remote:host:7069", "remote", "host:7069", {}),
+        ("lsl:name=Foo", "lsl", "name=Foo", {}),
+        ("brainflow:-1", "brainflow", "-1", {}),
+    ],
+)
+def test_an_address_is_taken_apart_and_put_together(text, kind, where, options):
+    address = Address.parse(text)
+    assert address == Address(kind, where, options)
+    assert Address.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["", ":", "/dev/ttyUSB0", "Cyton:x", "?seed=1", "a b:c"])
+def test_what_is_no_address_is_refused_with_the_form(text):
+    with pytest.raises(BadAddress, match="is no device address") as raised:
+        Address.parse(text)
+    assert "kind[:where]" in raised.value.hint
+
+
+def test_an_option_named_twice_is_refused():
+    with pytest.raises(BadAddress, match="names an option twice"):
+        Address.parse("simulator:?seed=1&seed=2")
+
+
+# -- the registry ----------------------------------------------------------------------------------
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest():
+    with pytest.raises(BadAddress, match="'cytn'") as raised:
+        check("cytn:/dev/x", MONTAGE)
+    assert raised.value.hint == "did you mean cyton?"
+    with pytest.raises(BadAddress) as raised:
+        opener(Address("zzz"))
+    assert "simulator" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("cyton", MONTAGE),
+        ("cyton:/dev/x?daisy=maybe", MONTAGE),
+        ("cyton:/dev/x?gain=5", MONTAGE),
+        ("cyton:/dev/x", MONTAGE[:4]),
+        ("simulator:here", MONTAGE),
+        ("simulator:?nope=1", MONTAGE),
+        ("simulator:?faults=gap", MONTAGE),
+    ],
+)
+def test_checking_refuses_what_a_driver_could_never_open_and_opens_nothing(text, labels):
+    with pytest.raises(BadAddress) as raised:
+        check(text, labels)
+    assert raised.value.hint
+
+
+def test_checking_does_not_ask_whether_the_device_is_there():
+    assert check("cyton:/dev/no-such-port", MONTAGE).where == "/dev/no-such-port"
+
+
+def test_a_configured_address_that_can_not_be_is_a_configuration_error():
+    with pytest.raises(ConfigError, match=r"devices: 'simulator:\?nope=1'") as raised:
+        check_configured(["simulator:", "simulator:?nope=1"], MONTAGE)
+    assert raised.value.exit_status == 78 and raised.value.hint
+
+
+def test_one_port_is_configured_once():
+    check_configured(["simulator:", "simulator:"], MONTAGE)
+    with pytest.raises(ConfigError, match="the same device"):
+        check_configured(["cyton:/dev/x", "cyton:/dev/x?gain=12"], MONTAGE)
+
+
+# -- the battery: each kind of device --------------------------------------------------------------
+
+
+@pytest.fixture
+def address(request):
+    """An address of this kind at which a device is."""
+    if request.param == "simulator":
+        yield "simulator:?seed=7"
+        return
+    with CytonEmulator(np.zeros((250, 8)), at_end="loop") as board:
+        yield f"cyton:{board.path}"
+
+
+every_kind = pytest.mark.parametrize("address", list(KINDS), indirect=True)
+
+
+@pytest.fixture
+def device(address):
+    parsed = Address.parse(address)
+    device = opener(parsed)(parsed, MONTAGE)
+    yield device
+    device.close()
+
+
+@every_kind
+def test_a_device_says_what_it_is(device, address):
+    spec = device.spec
+    assert spec.address == address and spec.kind == Address.parse(address).kind
+    assert spec.labels == MONTAGE and spec.rate_hz > 0
+    assert spec.simulated is (spec.kind == "simulator")
+
+
+@every_kind
+def test_its_intake_has_room_for_its_channels_and_aux(device):
+    intake = device.driver.intake
+    assert intake.n_values == len(device.spec.labels) + len(device.spec.aux)
+    assert intake.rate_hz == device.spec.rate_hz
+    assert intake.modulus == device.spec.counter_modulus
+
+
+@every_kind
+def test_it_goes_by_its_clock_or_by_a_descriptor(device):
+    assert device.driver.by_clock is (device.fd < 0)
+
+
+@every_kind
+def test_a_pump_brings_its_samples_until_it_is_stopped(device):
+    pump = Pump(device.driver, device.fd, priority=0)
+    try:
+        device.start()
+        until_s = time.monotonic() + 10.0
+        while device.driver.intake.next < 50:
+            assert pump.end_error == 0 and time.monotonic() < until_s
+    finally:
+        pump.stop()
+    assert device.driver.intake.counters()["lost"] == 0
+    assert device.driver.intake.last_arrival_ns is not None
+
+
+@every_kind
+def test_it_can_be_opened_again_after_closing(address):
+    parsed = Address.parse(address)
+    for _ in range(2):
+        opener(parsed)(parsed, MONTAGE).close()
+
+
+@every_kind
+def test_closing_twice_is_harmless(device):
+    device.close()
+    device.close()
+
+
+@every_kind
+def test_an_unknown_fault_is_refused_with_a_hint(device):
+    with pytest.raises(UnsupportedFault) as raised:
+        device.fault("no-such-fault", None, {})
+    assert raised.value.hint
+
+
+# -- scan ------------------------------------------------------------------------------------------
+
+
+class Port:
+    def __init__(self, device, vid=None, pid=None, product=None):
+        self.device, self.vid, self.pid, self.product = device, vid, pid, product
+
+
+def test_a_scan_says_what_each_port_looks_like_and_why(monkeypatch):
+    ports = [
+        Port("/dev/ttyUSB0", 0x0403, 0x6015, "FT231X USB UART"),
+        Port("/dev/ttyACM0", 0x2341, 0x0043, "Arduino"),
+        Port("/dev/ttyS0"),
+    ]
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
+    info = DeviceInfo("cyton-0", "cyton:/dev/ttyUSB0?gain=12", "cyton", "streaming", 250.0, [], 0)
+    rows = {row["address"]: row for row in scan([info])}
+    assert rows["simulator:"]["kind"] == "simulator" and not rows["simulator:"]["open"]
+    dongle = rows["cyton:/dev/ttyUSB0"]
+    busy = DeviceInfo("simulator-0", "simulator:?seed=1", "simulator", "streaming", 250.0, [], 0)
+    assert scan([busy])[0]["open"]
+    assert (dongle["kind"], dongle["open"]) == ("cyton", True)
+    assert "0403:6015" in dongle["why"] and "OpenBCI" in dongle["why"]
+    assert rows["/dev/ttyACM0"]["kind"] is None and "2341:0043" in rows["/dev/ttyACM0"]["why"]
+    assert "no USB device" in rows["/dev/ttyS0"]["why"]
