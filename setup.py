@@ -21,6 +21,7 @@ SOURCES = {
     "hist": ["hist"],
     "clock": ["time", "clock"],
     "resample": ["resample"],
+    "sos": ["time", "sos", "sos_run"],
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],

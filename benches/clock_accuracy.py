@@ -1,8 +1,8 @@
 """Prints the tables of docs/clock.md: how far the device clock is off, case by case.
 
-    python benches/clock_accuracy.py             a quarter of a minute
-    python benches/clock_accuracy.py --quick     fewer and shorter runs, some seconds
-    python benches/clock_accuracy.py --plot docs/img/clock.png
+    python -m benches.clock_accuracy             half a minute
+    python -m benches.clock_accuracy --quick     fewer and shorter runs, some seconds
+    python -m benches.clock_accuracy --plot docs/img/clock.png
 
 Everything but the last table is virtual time from fixed seeds: the same on every machine.
 """
@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from clock_plot import LAWS, PTY, RATE_HZ, plot
-from clock_world import (
+
+from benches.clock_plot import LAWS, PTY, RATE_HZ, plot
+from benches.clock_world import (
     Delivery,
     Floats,
     crystal,
@@ -29,7 +30,6 @@ from clock_world import (
     spiked,
     uniform,
 )
-
 from phantomd.core.clock import Clock
 
 
@@ -229,6 +229,31 @@ def stalls(size: Size) -> None:
     )
 
 
+def busy(size: Size) -> None:
+    """A host under load reads everything somewhat later, and then no longer."""
+    rows = []
+    for name, law in (LAWS | PTY).items():
+        cells = []
+        for busy_s in (1.0, 5.0, 15.0):
+            moved = []
+            for seed in range(size.seeds):
+                rng = np.random.default_rng(seed)
+                true_s = crystal(rng, RATE_HZ, 120.0, ppm=30.0)
+                loaded = (true_s >= 60.0) & (true_s < 60.0 + busy_s)
+                idle, late = (
+                    error_ms(deliver(np.random.default_rng(seed), RATE_HZ, true_s, law, extra_s=s))
+                    for s in (np.zeros(len(true_s)), np.where(loaded, 40e-6, 0.0))
+                )
+                moved.append(float(np.nanmax(np.abs(late - idle))))
+            cells.append(f"{us(float(np.median(moved)))}, {us(max(moved))}")
+        rows.append([name, *cells])
+    table(
+        "Host busy from 60 s on, all 40 µs later: how far that moved the time, median and most, µs",
+        ["arrival jitter", "for 1 s", "for 5 s", "for 15 s"],
+        rows,
+    )
+
+
 def clumps(size: Size) -> None:
     rows = []
     for low_ms, high_ms in ((16, 16), (15, 17), (16, 64), (64, 64)):
@@ -375,7 +400,7 @@ def main() -> None:
     arguments = parser.parse_args()
     size = Size(3, 700.0) if arguments.quick else Size(12, 2100.0)
     for section in (
-        steady, start, gaps, drift, changes, wander, stalls, clumps, rates, oddities, cost,
+        steady, start, gaps, drift, changes, wander, stalls, busy, clumps, rates, oddities, cost,
     ):  # fmt: skip
         section(size)
     if arguments.plot is not None:

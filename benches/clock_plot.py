@@ -1,9 +1,10 @@
-"""The picture of docs/clock.md; ``clock_accuracy.py --plot`` draws it."""
+"""The picture of docs/clock.md; ``python -m benches.clock_accuracy --plot FILE`` draws it."""
 
 from pathlib import Path
 
 import numpy as np
-from clock_world import Jitter, crystal, deliver, error_ms, exponential, gamma, uniform
+
+from benches.clock_world import Jitter, crystal, deliver, error_ms, exponential, gamma, uniform
 
 RATE_HZ = 250.0
 LAWS: dict[str, Jitter] = {

@@ -4,18 +4,25 @@
 #include <math.h>
 #include <string.h>
 
-/* The state that a constant of 1 into the first section comes to rest in: of each
- * section y = gain · its input, and z0, z1 follow. For poles near 1 the sum 1 + a1 + a2 is
- * formed without rounding in this order. */
+/* The state that a constant of 1 into the first section comes to rest in. For each section
+ * that is (1 + a1) z0 - z1 = b1 - a1 b0 and a2 z0 + z1 = b2 - a2 b0, by elimination with
+ * pivoting, fused and divided where LAPACK does so: the same bits as SciPy's sosfilt_zi, so that
+ * 62 mV times a difference in the last bit does not tell the two apart. */
 static void find_levels(struct pd_sos_section *sections, uint32_t n_sections)
 {
     double level = 1;
     for (uint32_t i = 0; i < n_sections; i++) {
         struct pd_sos_section *s = &sections[i];
-        double gain = (s->b0 + s->b1 + s->b2) / (1 + s->a1 + s->a2);
-        s->level0 = level * (gain - s->b0);
-        s->level1 = level * (s->b2 - s->a2 * gain);
-        level *= gain;
+        double p[3] = {1 + s->a1, -1, s->b1 - s->a1 * s->b0};
+        double q[3] = {s->a2, 1, s->b2 - s->a2 * s->b0};
+        int swap = fabs(q[0]) > fabs(p[0]);
+        const double *pivot = swap ? q : p, *other = swap ? p : q;
+        double factor = other[0] * (1 / pivot[0]);
+        double z1 = fma(-factor, pivot[2], other[2]) / fma(-factor, pivot[1], other[1]);
+        double z0 = fma(-pivot[1], z1, pivot[2]) / pivot[0];
+        s->level0 = level * z0;
+        s->level1 = level * z1;
+        level *= (s->b0 + s->b1 + s->b2) / (1 + s->a1 + s->a2);
     }
 }
 
@@ -162,4 +169,12 @@ int pd_sos_defined(const struct pd_sos *sos, uint32_t band, uint32_t channel, ui
 {
     uint64_t before = window > 0 ? window - 1 : 0;
     return pd_sos_fed(sos, channel) >= before + sos->bands[band].settle;
+}
+
+void pd_sos_final(const struct pd_sos *sos, uint32_t channel, double *z)
+{
+    const struct pd_sos_lanes *state = pd_sos_lanes(sos, channel / PD_SOS_LANES);
+    for (uint32_t i = 0; i < 2 * sos->n_sections; i++) {
+        z[i] = state->z[i / 2][i % 2][channel % PD_SOS_LANES];
+    }
 }

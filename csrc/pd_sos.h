@@ -114,6 +114,9 @@ uint32_t pd_sos_fed(const struct pd_sos *sos, uint32_t channel);
 /* Whether the newest `window` outputs of a band are all there and settled. */
 int pd_sos_defined(const struct pd_sos *sos, uint32_t band, uint32_t channel, uint32_t window);
 
+/* z0, z1 of each section of the bank, [n_sections][2]: sosfilt's zf. */
+void pd_sos_final(const struct pd_sos *sos, uint32_t channel, double *z);
+
 static inline struct pd_sos_lanes *pd_sos_lanes(const struct pd_sos *sos, uint32_t group)
 {
     size_t bytes = sizeof(struct pd_sos_lanes)

@@ -13,9 +13,6 @@ cdef extern from "pd_sos.h" nogil:
         uint32_t first, n_sections
         uint32_t settle
 
-    struct pd_sos_lanes:
-        double (*z)[2][8]
-
     struct pd_sos:
         const pd_sos_band *bands
         const pd_sos_section *sections
@@ -34,7 +31,7 @@ cdef extern from "pd_sos.h" nogil:
     uint32_t pd_sos_fed(const pd_sos *sos, uint32_t channel) noexcept
     bint pd_sos_defined(const pd_sos *sos, uint32_t band, uint32_t channel,
                         uint32_t window) noexcept
-    pd_sos_lanes *get_lanes "pd_sos_lanes" (const pd_sos *sos, uint32_t group) noexcept
+    void pd_sos_final(const pd_sos *sos, uint32_t channel, double *z) noexcept
 
 
 cdef extern from "pd_time.h" nogil:
@@ -44,11 +41,11 @@ cdef extern from "pd_time.h" nogil:
 
 cdef class FilterBank:
     cdef pd_sos c
-    cdef pd_sos_band[::1] bands
-    cdef pd_sos_section[::1] sections
-    cdef object memory                  # uint8, the state, on a cache line
-    cdef object sos                     # the designs, as given
+    cdef object designs                 # the memory behind c.bands, c.sections, c.state
+    cdef readonly object state
     cdef bint busy
+    cdef int check_free(self) except -1
+    cdef int check_buffers(self, const double[:, ::1] x, double[:, :, ::1] y) except -1
     cdef int go(self, const double *x, Py_ssize_t n, double *y, uint32_t *fed) except -1
 
 

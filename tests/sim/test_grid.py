@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.signal import convolve, resample_poly
+from scipy.signal import convolve, resample_poly  # type: ignore[import-untyped]
 
 from phantomd.config import GridConfig
 from phantomd.contracts import GRID_NS, DeviceSpec, Flag
@@ -46,7 +46,7 @@ class Rig:
         self.reader = GridReader(self.grid, deadline_ns=7_800_000)
 
     def taken_ns(self, n: int) -> NDArray[np.int64]:
-        return T0_NS + np.rint(np.arange(n) * self.period_ns).astype(np.int64)
+        return np.asarray(T0_NS + np.rint(np.arange(n) * self.period_ns).astype(np.int64))
 
     def play(self, values: NDArray[np.float64], ticks_ns: NDArray[np.int64]) -> None:
         """Every sample in time, and a step at each of ``ticks_ns``."""
@@ -68,7 +68,7 @@ def ticks(seconds: float, every_ns: int = 2_000_000) -> NDArray[np.int64]:
     return T0_NS + np.arange(0, round(seconds * 1e9), every_ns, dtype=np.int64)
 
 
-def tones(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
+def tones(t_s: NDArray[np.floating]) -> NDArray[np.float64]:
     """µV [n, 2]: what an EEG channel may hold, below 40 Hz, on an electrode's offset."""
     a = 20 * np.sin(2 * np.pi * 10.1 * t_s) + 5 * np.sin(2 * np.pi * 33.3 * t_s + 1) - 30_000
     b = 50 * np.cos(2 * np.pi * 2.3 * t_s + 2) + 60_000
@@ -76,7 +76,7 @@ def tones(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def whole(frames: NDArray[np.void]) -> NDArray[np.bool_]:
-    return (frames["flags"] & int(Flag.MISSING)) == 0
+    return np.asarray((frames["flags"] & int(Flag.MISSING)) == 0)
 
 
 @pytest.mark.parametrize("rate_hz", RATES)

@@ -1,4 +1,4 @@
-"""An hour of virtual time, simulator to the bytes of 7069. `make sim-hour` prints how long it took."""
+"""An hour of virtual time, simulator to the bytes of 7069. `make sim-hour` prints its duration."""
 
 from __future__ import annotations
 

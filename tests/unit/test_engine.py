@@ -9,6 +9,7 @@ import errno
 import gc
 import os
 import select
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def kinds(engine: Engine) -> list[TickEvent]:
     return [TickEvent(event[1]) for event in events]
 
 
-# -- devices in and out ------------------------------------------------------------------------------
+# -- devices in and out ----------------------------------------------------------------------------
 
 
 def test_without_a_device_the_grid_goes_on_missing() -> None:
@@ -164,7 +165,7 @@ def test_the_observer_hears_of_a_plan_before_it_is_used() -> None:
     assert heard == [(engine.plan_serial, engine.plan_serial - 1)]
 
 
-# -- new settings while it runs -------------------------------------------------------------------------
+# -- new settings while it runs --------------------------------------------------------------------
 
 
 def test_new_settings_break_no_frame() -> None:
@@ -201,7 +202,7 @@ def test_a_loss_that_the_old_plan_told_is_not_told_again() -> None:
     assert kinds(engine).count(TickEvent.GAP) == 1
 
 
-# -- the reader ------------------------------------------------------------------------------------------
+# -- the reader ------------------------------------------------------------------------------------
 
 
 def grid_with(n: int, slots: int = 64) -> tuple[core.Engine, Ring]:
@@ -293,7 +294,7 @@ def test_events_that_were_overwritten_are_counted() -> None:
     assert engine.take_events(next_event) == ([], next_event, 0)
 
 
-# -- sources and plans --------------------------------------------------------------------------------------
+# -- sources and plans -----------------------------------------------------------------------------
 
 
 def test_sources_that_cannot_be_are_refused() -> None:
@@ -335,7 +336,7 @@ def test_a_plan_has_room_for_so_many_sources() -> None:
     assert engine.sources == ()
 
 
-# -- the thread -------------------------------------------------------------------------------------------------
+# -- the thread ------------------------------------------------------------------------------------
 
 
 def wait_for_news(fd: int) -> None:
@@ -344,8 +345,10 @@ def wait_for_news(fd: int) -> None:
 
 
 @pytest.fixture
-def notify_fd() -> int:
-    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+def notify_fd() -> Iterator[int]:
+    fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    yield fd
+    os.close(fd)
 
 
 def ticking(notify_fd: int, priority: int = 0) -> tuple[core.Engine, Ring]:
@@ -403,7 +406,7 @@ def test_an_engine_that_is_dropped_ends_its_thread(notify_fd: int) -> None:
     assert grid.next == before
 
 
-# -- publishing ---------------------------------------------------------------------------------------------------
+# -- publishing ------------------------------------------------------------------------------------
 
 
 def test_the_publisher_hands_on_frames_and_events_in_order() -> None:
