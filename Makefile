@@ -5,7 +5,7 @@ CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
-SOURCES := phantomd benches examples tests
+SOURCES := phantomd benches tests
 
 .PHONY: help run test tools lint c-test py-test fuzz sim-hour fault-sweep bench bench-tick \
 	bench-subscribers soak plots sanitize clean

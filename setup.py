@@ -26,6 +26,7 @@ SOURCES = {
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
+    "cca": ["noise", "cca", "cca_sums", "cca_solve"],
     "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],
 }
 
@@ -37,9 +38,16 @@ def flag(name: str) -> bool:
 def compile_args() -> tuple[list[str], list[str]]:
     # -ffp-contract=off: bit-identical results on every instruction set.
     compile_flags = [
-        "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden",
-        "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function",
-        "-Wno-missing-field-initializers", "-Wno-cast-function-type",
+        "-std=gnu11",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+        "-Wno-unused-function",
+        "-Wno-missing-field-initializers",
+        "-Wno-cast-function-type",
     ]
     link_flags = ["-lm", "-pthread"]
     if flag("PHANTOMD_DEBUG"):
@@ -94,5 +102,5 @@ setup(
             "linetrace": flag("PHANTOMD_COVERAGE"),
             "freethreading_compatible": False,
         },
-    )
+    ),
 )

@@ -1,7 +1,7 @@
-"""The living daemon over a long time: CPU, memory, lateness, losses; a line a minute, then a verdict.
+"""The living daemon over a long time: CPU, memory, lateness, losses; at last a verdict.
 
-`python -m benches.soak --hours 24` (or `--seconds 60`). It fails when memory grows by over 5 MB after
-the first tenth, a frame is missing at a subscriber, or the grid falls behind the clock.
+`python -m benches.soak --hours 24` (or `--seconds 60`). It fails when memory grows by over 5 MB
+after the first tenth, a frame is missing at a subscriber, or the grid falls behind the clock.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def soak(live: LiveDaemon, seconds: float) -> int:
     behind = 128 * passed_s - watcher.frames
     bad = growth_mb > GROWTH_MB or watcher.lost or watcher.crooked or behind > 128
     print(
-        f"{'FAILED' if bad else 'passed'}: memory grew by {growth_mb:.1f} MB, {watcher.lost} frames "
-        f"lost at the subscriber, {watcher.crooked} instants off the grid, {behind:.0f} behind"
+        f"{'FAILED' if bad else 'passed'}: memory grew by {growth_mb:.1f} MB, {watcher.lost} "
+        f"frames lost at the subscriber, {watcher.crooked} instants off the grid, {behind:.0f} behind"
     )
     return int(bad)
 

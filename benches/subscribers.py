@@ -1,7 +1,7 @@
 """A hundred subscribers on the eeg port, ten of which never read: what the ninety get.
 
-`python -m benches.subscribers` prints frames missed by the readers, messages dropped for the others,
-and the tick's lateness with and without them.
+`python -m benches.subscribers` prints frames missed by the readers, messages dropped for the
+others, and the tick's lateness with and without them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def measure(live: LiveDaemon, seconds: float, n_readers: int, n_deaf: int) -> tu
     dropped = live.call("status")["streams"]["eeg"]["dropped"] - dropped
     for one in (*(reader.sock for reader in readers), *deaf):
         one.close()
-    frames = f"{min((r.frames for r in readers), default=0)}–{max((r.frames for r in readers), default=0)}"
+    counts = [reader.frames for reader in readers] or [0]
+    frames = f"{min(counts)}–{max(counts)}"
     return (
         f"{n_readers} + {n_deaf} deaf",
         frames,

@@ -1,7 +1,7 @@
-"""Lateness of the tick beside cyclictest's, in interleaved pairs: same priority, core and period.
+"""Lateness of the tick beside cyclictest's, in pairs: same priority, core and period.
 
-`python -m benches.tick` runs five pairs of a minute idle, and five beside `stress-ng --cpu 2` and two
-clients that hammer the control socket. cyclictest and stress-ng are Debian's rt-tests and stress-ng.
+`python -m benches.tick` runs five pairs of a minute idle, and five beside `stress-ng --cpu 2` and
+two clients that hammer the control socket. Debian has the two tools in rt-tests and stress-ng.
 """
 
 from __future__ import annotations

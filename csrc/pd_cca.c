@@ -177,11 +177,11 @@ static void triangle(double r[][PD_CCA_MAX_HARMONICS], uint64_t half_step, uint3
 {
     double mean[PD_CCA_MAX_HARMONICS] = {0};
     for (int pass = part; pass < 2; pass++) {               /* sines have no mean */
-        for (uint32_t at = 1 - samples % 2; at < samples; at += 2) {
-            double row[PD_CCA_MAX_HARMONICS], twice = at ? 2.0 : 1.0;
+        for (uint32_t away = 1 - samples % 2; away < samples; away += 2) {
+            double row[PD_CCA_MAX_HARMONICS], twice = away ? 2.0 : 1.0;
             for (uint32_t h = 0; h < n; h++) {
                 double sine, cosine;
-                pd_noise_sincos((h + 1) * at * half_step, &sine, &cosine);
+                pd_noise_sincos((h + 1) * away * half_step, &sine, &cosine);
                 row[h] = part ? sine : cosine;
                 if (pass == 0) mean[h] += twice * row[h] / samples;
                 row[h] = left_out[h] ? 0.0 : sqrt(twice) * (row[h] - mean[h]);

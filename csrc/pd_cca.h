@@ -29,7 +29,7 @@
  *
  * One block of memory, the caller's, without pointers: copied, it goes on
  * elsewhere. One thread at a time owns it: the tick thread, or whoever pushes.
- * Nothing allocates, blocks or fails after init. Samples in any unit.
+ * Nothing allocates, blocks or fails after init; correlate takes 64 KiB of stack. Samples in any unit.
  */
 #ifndef PD_CCA_H
 #define PD_CCA_H

@@ -49,7 +49,7 @@ static void swap(double *a, double *b)
     *b = held;
 }
 
-/* Rows and columns k and p (k < p) of the lower triangle; columns before `done` are L's. */
+/* Rows and columns k and p of the lower triangle, k <= p; columns before k are L's. */
 static void exchange(struct pd_cca_factor *factor, uint32_t k, uint32_t p, uint32_t n)
 {
     if (k == p) return;
@@ -192,7 +192,8 @@ INLINED void tridiagonalise(lanes (*a)[MOST], uint32_t n, lanes *diagonal, lanes
  * eigenvalues. det(x - T) is the product of pivots d, all positive while x is above
  * the largest eigenvalue, so neither overflow nor a division by zero can be. A lane that is
  * done keeps its x. */
-INLINED lanes largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32_t n)
+INLINED void largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32_t n,
+                                lanes *largest)
 {
     const lanes zero = {0};
     lanes trace = zero, frobenius = zero;
@@ -207,8 +208,7 @@ INLINED lanes largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32
     spread *= (size - 1.0) / size;
     root(&spread);
     lanes x = trace / size + spread;
-    if (n == 1) return x;
-    truth going = x > 0;
+    truth going = n > 1 ? x > 0 : (truth){0};
     for (uint32_t round = 0; round < ROUNDS; round++) {
         lanes d = x - diagonal[0], inverse = 1.0 / d;
         lanes slope = inverse, bend = zero;             /* d' / d, d'' / d */
@@ -236,7 +236,7 @@ INLINED lanes largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32
         for (uint32_t lane = 0; lane < PD_CCA_LANES; lane++) any |= going[lane];
         if (!any) break;
     }
-    return x;
+    *largest = x;
 }
 
 PD_MULTIVERSION
@@ -250,7 +250,8 @@ void pd_cca_largest(const struct pd_cca_factor *factor, const struct pd_cca_cros
         whiten(factor, problem, first, rows);
         uint32_t n = square(rows, factor->rank, 2 * problem->n_harmonics, a);
         tridiagonalise(a, n, diagonal, off);
-        lanes x = largest_eigenvalue(diagonal, off, n);
+        lanes x;
+        largest_eigenvalue(diagonal, off, n, &x);
         x = EITHER(x > 1.0, zero + 1.0, x);
         root(&x);
         *(lanes *)(rho + first) = x;

@@ -3,8 +3,8 @@
  *
  * What a step does is the plan: an immutable list of sources, swapped by one
  * atomic pointer between two steps. Whoever swaps may free the old plan (and
- * sources that only it held) once `steps` has grown by one, or, when no thread
- * runs, at once.
+ * sources that only it held) once `steps`, read after the swap, has grown by one,
+ * or, when no thread runs, at once.
  *
  * The step is C without locks, allocation or system calls. The thread adds the
  * sleep and at most one eventfd write a step, for the event loop.

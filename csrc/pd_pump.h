@@ -48,7 +48,7 @@ struct pd_pump {
     uint8_t chunk[PD_PUMP_CHUNK];
 };
 
-/* 0 or -errno. */
+/* fd is non-blocking. 0 or -errno. */
 int pd_pump_start(struct pd_pump *pump, struct pd_driver *driver, int fd, int notify_fd,
                   int priority, int cpu);
 /* Ends the thread, if it hasn't ended by itself, and returns when it has. */

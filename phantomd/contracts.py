@@ -95,10 +95,14 @@ class EegHeader(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, data: bytes) -> EegHeader:
-        _, size, frame_bytes, n, sample_format, _, rate, wall, first, epoch = _EEG_FIXED.unpack_from(
-            data
+        _, size, frame_bytes, n, sample_format, _, rate, wall, first, epoch = (
+            _EEG_FIXED.unpack_from(data)
         )
-        if sample_format != 1 or frame_bytes < 24 + 4 * n or size < _EEG_FIXED.size + LABEL_BYTES * n:
+        if (
+            sample_format != 1
+            or frame_bytes < 24 + 4 * n
+            or size < _EEG_FIXED.size + LABEL_BYTES * n
+        ):
             raise ValueError("an eeg header that contradicts itself")
         at = _EEG_FIXED.size
         labels = tuple(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class PhantomError(Exception):
-    """Base of all. ``code`` is what control answers carry, ``exit_status`` what a command returns."""
+    """Base of all: ``code`` for control answers, ``exit_status`` for commands."""
 
     code = "failed"
     exit_status = 1
@@ -35,7 +35,7 @@ class NoDaemon(PhantomError):
 
     code = "no-daemon"
     exit_status = 3
-    default_hint = "start one with `phantomd`, or name its socket with --control or $PHANTOMD_CONTROL"
+    default_hint = "start one with `phantomd`; or name its socket: --control, $PHANTOMD_CONTROL"
 
 
 # -- configuration ---------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Device(Protocol):
-    """An open device. ``open`` and ``close`` may block; they run beside the event loop, never in it."""
+    """An open device. Opening and ``close`` may block: they run beside the event loop."""
 
     @property
     def spec(self) -> DeviceSpec: ...

@@ -110,9 +110,7 @@ class Engine:
 
     # -- devices -----------------------------------------------------------------------------------
 
-    def attach(
-        self, device: Device, spec: DeviceSpec | None = None, notify_fd: int = -1
-    ) -> Slot:
+    def attach(self, device: Device, spec: DeviceSpec | None = None, notify_fd: int = -1) -> Slot:
         """Puts an open device into a free slot and, live, starts its pump. ``spec``: its own, but
         for the name that it goes by here.
 
@@ -123,7 +121,8 @@ class Engine:
         if slot is None:
             if len(self.slots) == core.MAX_SOURCES:
                 raise DeviceError(
-                    f"{core.MAX_SOURCES} devices are open", hint="close one: phantomctl device close"
+                    f"{core.MAX_SOURCES} devices are open",
+                    hint="close one: phantomctl device close",
                 )
             slot = self._idle_slot(len(self.slots), spec.labels)
             self.slots.append(slot)
@@ -200,7 +199,7 @@ class Engine:
         return self._core.step(now_ns, limits)
 
     def take_events(self) -> tuple[list[tuple[int, int, int, int, int, int, float]], int]:
-        """What the tick told since last time, and how much of it was lost (never, unless asleep)."""
+        """What the tick told since last time, and how much of that was overwritten before."""
         events, self._next_event, lost = self._core.take_events(self._next_event)
         return events, lost
 

@@ -64,8 +64,14 @@ def describe(raw: RawEvent, spec_of: Callable[[int], DeviceSpec | None]) -> Even
             "warning",
             f"{name}: {b} packets refused as copies or strays, {c} bytes outside packets",
             device_id,
-            fields={"t_ns": t_ns, "index": a, "count": 0, "refused": b, "junk_bytes": c,
-                    "reason": "refused"},
+            fields={
+                "t_ns": t_ns,
+                "index": a,
+                "count": 0,
+                "refused": b,
+                "junk_bytes": c,
+                "reason": "refused",
+            },
         )
     if what is TickEvent.SILENT:
         return Event(

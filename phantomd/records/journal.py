@@ -98,7 +98,8 @@ class JournalSession:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(
-                f"{path}: {error.strerror}", hint="name a new file in a directory that can be written"
+                f"{path}: {error.strerror}",
+                hint="name a new file in a directory that can be written",
             ) from error
         return cls(path, fd, engine, config)
 

@@ -15,9 +15,8 @@ import msgspec
 import numpy as np
 
 from phantomd.contracts import DeviceSpec, Event
-from phantomd.core.engine import GridReader, Source
 from phantomd.core.engine import Engine as CoreEngine
-from phantomd.core.engine import grid_words
+from phantomd.core.engine import GridReader, Source, grid_words
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices.registry import replay_driver
@@ -149,7 +148,7 @@ class Replay:
                 sources.append(self._sources[slot.number])
                 continue
             state = self._journal.source_states.get(slot.number) if first else None
-            self._make_grid(slot.number, len(slot.labels), state, before and before.labels)
+            self._make_grid(slot.number, len(slot.labels), state, before.labels if before else None)
             warm = before is not None and before.spec == slot.spec and slot.spec is not None
             if not warm:
                 self._make_feed(slot.number, slot.spec)
@@ -212,7 +211,7 @@ class Replay:
         while feed.intake.next < until:
             if not queue:
                 raise JournalError(
-                    f"device {number}: samples up to {until} were seen, {feed.intake.next} are there",
+                    f"device {number}: the tick saw {until} samples, {feed.intake.next} are there",
                     hint="the journal is cut short",
                 )
             kind, _, t_ns, body = queue.popleft()
@@ -238,7 +237,9 @@ class Replay:
 
 def _records(path: Path, data: bytes) -> Iterator[Record]:
     if len(data) < _FILE.size or _FILE.unpack_from(data)[0] != _MAGIC:
-        raise JournalError(f"{path} is no intake journal", hint="`phantomctl journal start` makes one")
+        raise JournalError(
+            f"{path} is no intake journal", hint="`phantomctl journal start` makes one"
+        )
     version = _FILE.unpack_from(data)[1]
     if version != _VERSION:
         raise JournalError(

@@ -1,6 +1,7 @@
 """What the daemon took in, replayed, gives the same bytes on every port."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -75,13 +76,14 @@ def test_a_journal_cut_short_replays_what_is_whole(run, daemon_at, tmp_path):
     assert not journal.complete
     out: list[bytes] = []
     with_hole = Replay(journal, lambda frames, n: out.append(frames), lambda event: None)
-    try:
+    # The last ticks may be there without their samples: the frames before them are right.
+    with contextlib.suppress(JournalError):
         with_hole.run()
-    except JournalError:
-        pass  # the tick was written, its samples were not: the frames before it are right
     part = np.frombuffer(b"".join(out), FRAME)
     assert 50 < len(part) < len(np.frombuffer(whole, FRAME))
-    np.testing.assert_array_equal(part["values"], np.frombuffer(whole, FRAME)["values"][: len(part)])
+    np.testing.assert_array_equal(
+        part["values"], np.frombuffer(whole, FRAME)["values"][: len(part)]
+    )
 
 
 def test_a_journal_that_lost_records_is_refused(run, daemon_at, tmp_path):

@@ -1,0 +1,1 @@
+"""Windows, features, artifacts, montage, and the filters before them."""
