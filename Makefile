@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
-.PHONY: help run test tools lint c-test py-test fuzz sim-hour fault-sweep bench bench-tick \
+.PHONY: help run test tools lint c-test py-test fuzz sim-hour bench bench-tick \
 	bench-subscribers soak plots sanitize clean
 
 help:            ## this list
@@ -70,7 +70,7 @@ fuzz:                                   ## libFuzzer on all that reads outside b
 	$(MAKE) -C tests/fuzz long SECONDS_EACH=$(SECONDS_EACH)
 
 sim-hour: $(VENV)/.test $(VENV)/.built  ## an hour of virtual time
-	PHANTOMD_SIM_HOUR=1 $(BIN)/python -m pytest -q -s tests/sim/test_hour.py
+	$(BIN)/python -m pytest -q -s tests/sim/test_hour.py
 
 bench: $(VENV)/.test $(VENV)/.built     ## kernels beside their peers
 	$(BIN)/python -m pytest -q --benchmark-only --benchmark-group-by=group -o python_files='bench_*.py' benches

@@ -104,6 +104,9 @@ static void lay_out(struct pd_cca *cca, const struct pd_cca_config *config)
     cca->harmonics = take(&next, cca->target_lanes);
     cca->rows = take(&next, (size_t)cca->hop * cca->width);
     cca->sums = take(&next, ((size_t)cca->hop + 1) * cca->width);
+    for (uint32_t w = 0; w < cca->n_windows; w++) {
+        cca->window[w].whitening = take(&next, 2 * squared);
+    }
     cca->rotation = take(&next, cca->width);
     cca->centred = take(&next, (size_t)cca->hop * cca->channel_lanes);
     cca->work = take(&next, (size_t)cca->n_channels * 2 * cca->n_harmonics * PD_CCA_LANES
@@ -115,7 +118,6 @@ static void lay_out(struct pd_cca *cca, const struct pd_cca_config *config)
     cca->total = take(&next, cca->node);
     cca->blocks = take(&next, cca->n_blocks * cca->node);
     for (uint32_t w = 0; w < cca->n_windows; w++) {
-        cca->window[w].whitening = take(&next, 2 * squared);
         cca->window[w].chain = take(&next, 2 * cca->node);
         cca->window[w].suffix = take(&next, (size_t)2 * cca->window[w].segment * cca->node);
     }
@@ -241,6 +243,23 @@ void pd_cca_reset(struct pd_cca *cca)
 {
     cca->count = 0;
     cca->rank = 0;
+}
+
+int pd_cca_restore(struct pd_cca *cca, const void *saved, size_t bytes)
+{
+    struct pd_cca header;
+    if (bytes != cca->bytes) return -EINVAL;
+    memcpy(&header, saved, sizeof header);
+    uint64_t count = header.count;
+    header.count = cca->count;
+    header.rank = cca->rank;
+    const char *from = saved;
+    size_t tables = cca->steps * sizeof(double), own = cca->rotation * sizeof(double);
+    if (memcmp(&header, cca, sizeof header)) return -EINVAL;
+    if (memcmp(from + tables, (const char *)cca + tables, own - tables)) return -EINVAL;
+    memcpy((char *)cca + own, from + own, bytes - own);
+    cca->count = count;
+    return 0;
 }
 
 uint32_t pd_cca_harmonics(const struct pd_cca *cca, uint32_t target)

@@ -21,7 +21,7 @@
  * and on how they lie to the hop, not on how they were pushed, nor on the instruction set.
  *
  * Rank rule. A channel is flat when its standard deviation is at most 1e-11 of the largest one or
- * 4 ulp of its own mean. Of the others the one that keeps most of its variance is taken
+ * 4 ulp of its own mean, or its squares underflow. Of the others the one that keeps most of its variance is taken
  * next, until none keeps more than 1e-10 of it: what is left is a linear combination
  * (average reference, a channel twice). A harmonic that keeps at most 1e-7 of its norm after the lower ones
  * is left out. Within cond(Cxx) <= 1e6 nothing is left out, and the correlation is that of QR
@@ -88,6 +88,10 @@ int pd_cca_init(struct pd_cca *cca, const struct pd_cca_config *config);
 
 /* As before the first sample. */
 void pd_cca_reset(struct pd_cca *cca);
+
+/* Goes on where a copy of another block of the same configuration was. 0; -EINVAL: it is of
+ * another one, and nothing has changed. */
+int pd_cca_restore(struct pd_cca *cca, const void *saved, size_t bytes);
 
 /* n samples, x [n][stride], of which n_channels are used. */
 void pd_cca_push(struct pd_cca *cca, const double *x, size_t stride, uint32_t n);

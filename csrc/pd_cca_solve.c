@@ -28,7 +28,8 @@ static uint32_t equilibrate(struct pd_cca_factor *factor, double *gram, size_t s
     for (uint32_t c = 0; c < n; c++) {
         double size = sqrt(gram[c * stride + c]);
         double rounding = 4 * DBL_EPSILON * fabs(mean[c]) * sqrt(n_samples);
-        if (!(size > PD_CCA_FLAT_SD * largest) || !(size > rounding) || size < DBL_MIN) continue;
+        if (!(size > PD_CCA_FLAT_SD * largest) || !(size > rounding)
+            || gram[c * stride + c] < DBL_MIN) continue;
         factor->channel[kept] = c;
         factor->scale[kept++] = 1.0 / size;
     }

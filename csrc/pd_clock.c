@@ -220,21 +220,6 @@ static void lower_line(struct pd_clock *clock, const double *weight, double ridg
         sum = sum_points(clock->block, lower, count, x_ref, y_ref, clock->period_ns);
         set_line(clock, &sum, ridge * sum.weight / count, x_ref, y_ref);
     }
-    double noise = 0.0, uneven = 0.0;       /* White's estimate: the weights depend on the noise */
-    for (int i = 0; i < count; i++) {
-        double u = (clock->block[i].x - x_ref) * clock->period_ns - sum.u;
-        double part = square(lower[i] * late_ns(clock, i));
-        noise += part;
-        uneven += part * u * u;
-    }
-    double inside = square(SPREAD_FLOOR_NS) / count;
-    if (sum.uu > 0.0) {
-        double from_data = uneven / square(sum.uu) + inside * count / fmax(sum.uu, 1.0);
-        double known = 1.0 / square(clock->prior_sd);
-        clock->slope_sd = fmin(clock->slope_sd, sqrt(1.0 / (1.0 / from_data + known)));
-    }
-    clock->offset_sd_ns = fmin(clock->offset_sd_ns, sqrt(noise / square(sum.weight) + inside +
-                                                         square(clock->slope_sd * sum.u)));
 }
 
 /* Weighted least squares over the blocks, with the prior of the slope as a

@@ -77,8 +77,14 @@ static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t
     pd_journal_put(tap, PD_JOURNAL_ENGINE_STATE, 0, now_ns, &engine->state, sizeof engine->state);
     for (uint32_t i = 0; plan && i < plan->n_sources; i++) {
         const struct pd_source *source = plan->source[i];
-        pd_journal_put(tap, PD_JOURNAL_SOURCE_STATE, source->config.slot, now_ns, source->state,
-                       (uint32_t)pd_source_arena_bytes(&source->config));
+        const uint8_t *state = (const uint8_t *)source->state;
+        size_t left = pd_source_arena_bytes(&source->config);
+        while (left) {                      /* in records that the writer can take */
+            uint32_t part = left < PD_JOURNAL_MAX_BODY / 2 ? (uint32_t)left : PD_JOURNAL_MAX_BODY / 2;
+            pd_journal_put(tap, PD_JOURNAL_SOURCE_STATE, source->config.slot, now_ns, state, part);
+            state += part;
+            left -= part;
+        }
     }
 }
 

@@ -326,12 +326,26 @@ void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until)
     source->muted = 1;
     take(source, 0, INT64_MAX, until);
     source->muted = 0;
-    if (pd_clock_is_locked(&state->clock)) state->discontinuity = 0;
+}
+
+/* First step in a plan: up to where the source before it got, which has told of
+ * all that; and what that still had to flag, this one has. */
+static void take_over(struct pd_source *source)
+{
+    const struct pd_source_state *before = source->before->state;
+    struct pd_source_state *state = source->state;
+    source->muted = 1;
+    take(source, 0, INT64_MAX, before->next);
+    source->muted = 0;
+    if (pd_clock_is_locked(&state->clock)) state->discontinuity = before->discontinuity;
+    state->silent_since_ns = before->silent_since_ns;
+    source->before = NULL;
 }
 
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit)
 {
     int emitted = 0;
+    if (source->before) take_over(source);
     for (;;) {
         int64_t due_ns = pd_source_due(source, grid_t0_ns);
         if (due_ns > now_ns) break;

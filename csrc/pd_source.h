@@ -74,6 +74,7 @@ struct pd_source {
     struct pd_ring *grid;
     struct pd_ring *events;
     int muted;                      /* warming: events were told already */
+    const struct pd_source *before; /* whose place it takes at its first step, or NULL */
     uint32_t n_rows;                /* a power of two; each row is kept twice, so that any
                                        window of it lies in one piece */
     struct pd_source_state *state;  /* in the arena */
@@ -96,7 +97,8 @@ int pd_source_init(struct pd_source *source, const struct pd_source_config *conf
                    struct pd_ring *events);
 
 /* Before the source is in a plan: takes the native samples [first, until), or those of
- * them that are still there, in silence, so that it can go on where another left off. */
+ * them that are still there, in silence. Set `before` to the source whose place it takes:
+ * its first step then goes on where that one left off, and nothing is told twice. */
 void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until);
 
 /* Emits what is due by now_ns, taking native samples up to index `limit`.

@@ -262,9 +262,9 @@ class Daemon:
 
     def _layout_changed(self, slot: Slot) -> None:
         if slot.number == 0 and self.publisher.reader_grid is not slot.grid:
-            self._on_tick()
-            self.publisher.layout_changed()
+            self.publisher.leave_grid(now_ns())
             self.streams["eeg"].restart()
+            self.publisher.enter_grid()
 
     # -- what control asks -------------------------------------------------------------------------
 

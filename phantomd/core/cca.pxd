@@ -23,6 +23,7 @@ cdef extern from "pd_cca.h" nogil:
     size_t pd_cca_bytes(const pd_cca_config *config) noexcept
     int pd_cca_init(pd_cca *cca, const pd_cca_config *config) noexcept
     void pd_cca_reset(pd_cca *cca) noexcept
+    int pd_cca_restore(pd_cca *cca, const void *saved, size_t bytes) noexcept
     void pd_cca_push(pd_cca *cca, const double *x, size_t stride, uint32_t n) noexcept
     pd_cca_state pd_cca_correlate(pd_cca *cca, uint32_t window, double *rho) noexcept
     uint32_t pd_cca_harmonics(const pd_cca *cca, uint32_t target) noexcept

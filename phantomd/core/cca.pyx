@@ -1,9 +1,11 @@
 """Canonical correlation. See cca.pyi."""
 
-from libc.stdlib cimport aligned_alloc, free
-from libc.string cimport memcpy
+from libc.stdlib cimport free
 
 import numpy as np
+
+cdef extern from "stdlib.h" nogil:
+    void *aligned_alloc(size_t alignment, size_t size)
 
 STATES = ("defined", "filling", "missing", "flat")
 
@@ -135,10 +137,8 @@ cdef class CanonicalCorrelation:
         return (<char *>self.cca)[:self.cca.bytes]
 
     def restore(self, bytes saved):
-        cdef const pd_cca *other = <const pd_cca *><char *>saved
-        if len(saved) != <Py_ssize_t>self.cca.bytes or other.bytes != self.cca.bytes:
+        if pd_cca_restore(self.cca, <const char *>saved, <size_t>len(saved)):
             raise ValueError(f"{len(saved)} bytes are not the state of this configuration")
-        memcpy(self.cca, <char *>saved, self.cca.bytes)
         self._forget()
 
 

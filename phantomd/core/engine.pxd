@@ -66,10 +66,12 @@ cdef extern from "pd_source.h" nogil:
         uint32_t flags
         pd_resample resample
     struct pd_source_state:
+        uint64_t next
         int64_t silent_since_ns
         uint64_t grid_next
     struct pd_source:
         pd_source_config config
+        const pd_source *before
         pd_source_state *state
         uint64_t taken
     size_t pd_source_arena_bytes(const pd_source_config *config)
@@ -122,6 +124,7 @@ cdef class Source:
     cdef readonly Ring grid
     cdef Ring events
     cdef object table
+    cdef Source before
     cdef readonly int lock_error
 
 

@@ -72,6 +72,11 @@ class Source:
     def warm(self, first: int, until: int) -> None:
         """Before it is in a plan: learns in silence from the native frames [first, until), so that
         it takes over without a break from a source that has ``taken`` up to ``until``."""
+    def follow(self, before: Source) -> None:
+        """Its first step goes on where ``before`` left off, and tells nothing twice."""
+    @property
+    def state_bytes(self) -> int:
+        """What a journal keeps of it at its start."""
     def report(self) -> dict[str, Any] | None:
         """The clock's: rate_hz, rate_sd_ppm, offset_sd_ns, uncertainty_ns, jitter_ns, clump, …"""
     def restore(self, arena: bytes) -> None:

@@ -123,6 +123,14 @@ cdef class Source:
     def grid_next(self):
         return self.source.state.grid_next
 
+    def follow(self, Source before not None):
+        self.before = before
+        self.source.before = &before.source
+
+    @property
+    def state_bytes(self):
+        return self.arena_bytes
+
     def warm(self, uint64_t first, uint64_t until):
         if self.intake is None:
             raise ValueError("a source without a device has nothing to learn from")
@@ -145,6 +153,7 @@ cdef class Source:
         if <size_t>len(arena) != self.arena_bytes:
             raise ValueError("this state is of another build or configuration")
         memcpy(self.arena, <const char *>arena, self.arena_bytes)
+        self.source.taken = self.source.state.next
 
 
 @no_gc_clear                        # __dealloc__ needs the list of retired plans

@@ -40,6 +40,8 @@ class Slot:
     device: Device | None = None
     spec: DeviceSpec | None = None
     pump: Pump | None = None
+    #: The native index from which the source learnt, where it took another's place.
+    warm_first: int | None = None
 
 
 class Engine:
@@ -137,7 +139,7 @@ class Engine:
         if not self._virtual:
             for part in (intake.ring, slot.grid):
                 self._note_lock(part.lock(), "tick-memory")
-        slot.device, slot.spec = device, spec
+        slot.device, slot.spec, slot.warm_first = device, spec, None
         self._replan()
         if not self._virtual:
             slot.pump = Pump(
@@ -154,7 +156,7 @@ class Engine:
         if slot.pump is not None:
             slot.pump.stop()
             slot.pump = None
-        slot.device = slot.spec = None
+        slot.device = slot.spec = slot.warm_first = None
         slot.source = make_idle(
             len(slot.labels), slot.grid, self._core.events, slot.number, self._settings
         )
@@ -170,7 +172,7 @@ class Engine:
                     len(slot.labels), slot.grid, self._core.events, slot.number, settings
                 )
             else:
-                taken = slot.source.taken
+                before = slot.source
                 slot.source = make_source(
                     slot.spec,
                     slot.device.driver.intake,
@@ -179,7 +181,9 @@ class Engine:
                     slot.number,
                     settings,
                 )
-                slot.source.warm(max(0, taken - round(WARM_S * slot.spec.rate_hz)), taken)
+                slot.warm_first = max(0, before.taken - round(WARM_S * slot.spec.rate_hz))
+                slot.source.warm(slot.warm_first, before.taken)
+                slot.source.follow(before)
         self._replan()
 
     def spec_of(self, number: int) -> DeviceSpec | None:

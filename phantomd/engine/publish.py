@@ -29,20 +29,30 @@ class Publisher:
 
     def publish(self, now_ns: int) -> None:
         """Hands on all that the tick has made by now."""
-        data, _, n_frames, t_ns = self.reader.drain(now_ns)
-        if n_frames:
-            self.newest_ns = t_ns
-            self._frames(data, n_frames)
+        self._drain(now_ns)
         raw_events, lost = self._engine.take_events()
         for raw in raw_events:
             self._emit(describe(raw, self._engine.spec_of))
         if lost:
             self._emit(Event("alert", "alert", f"{lost} events of the tick were lost"))
 
-    def layout_changed(self) -> None:
-        """Slot 0 has another grid: read that from its next frame on."""
+    def leave_grid(self, now_ns: int) -> None:
+        """Slot 0 has another grid, in the same turn of the loop: the old one is read up to where
+        that begins. The tick may have gone on in it, and makes those frames again in the new."""
+        first = self._engine.slots[0].grid.oldest
+        self._drain(now_ns, max(0, first - self.reader.next))
+
+    def enter_grid(self) -> None:
+        """Goes on with the new grid, from its first frame."""
         self.reader_grid = self._engine.slots[0].grid
         self.reader = self._engine.reader(self._engine.slots[0])
+        self.reader.seek(self.reader_grid.oldest)
+
+    def _drain(self, now_ns: int, most: int = 4096) -> None:
+        data, _, n_frames, t_ns = self.reader.drain(now_ns, most)
+        if n_frames:
+            self.newest_ns = t_ns
+            self._frames(data, n_frames)
 
 
 class Waker:

@@ -23,6 +23,7 @@ from phantomd.devices.base import Address, Device
 from phantomd.devices.registry import check, opener
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
+from phantomd.engine.prototype import design
 from phantomd.errors import DeviceBusy, DeviceError, DeviceMissing, PhantomError, UnknownDevice
 
 log = logging.getLogger(__name__)
@@ -218,6 +219,8 @@ class Supervisor:
     async def _attach(self, one: Supervised, device: Device) -> None:
         spec = msgspec.structs.replace(device.spec, device_id=one.device_id)
         one.gone.clear()
+        # Kept by design(): the loop, and the tick's change of plan, need not wait for a new rate.
+        await beside(design, spec.rate_hz, self._engine.settings.phase)
         one.slot = self._engine.attach(device, spec, self._notify_fd)
         one.spec, one.state, one.error = spec, "opening", None
         one.opened_ns = time.monotonic_ns()

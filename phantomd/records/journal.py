@@ -57,6 +57,8 @@ class PlanSlot(msgspec.Struct, frozen=True):
     number: int
     labels: tuple[str, ...]
     spec: DeviceSpec | None
+    #: Where the source took another's place: the native index from which it learnt.
+    warm_first: int | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -84,7 +86,9 @@ class JournalSession:
         self._own = Tap(1 << 20)
         self._taps: dict[int, Tap] = {}
         self._tapped: dict[int, object] = {}
-        self._tick = Tap()
+        # Its first records are the sources' states: room for those, and for a second of ticks.
+        states = sum(slot.source.state_bytes for slot in engine.slots)
+        self._tick = Tap(1 << max(21, (2 * states + (1 << 16)).bit_length()))
         self._writer = JournalWriter(fd)
         for tap in (self._own, self._tick):
             self._writer.add(tap)
@@ -179,7 +183,7 @@ class JournalSession:
         plan = Plan(
             serial,
             self._engine.settings,
-            tuple(PlanSlot(slot.number, slot.labels, slot.spec) for slot in slots),
+            tuple(PlanSlot(slot.number, slot.labels, slot.spec, slot.warm_first) for slot in slots),
         )
         self._put(Kind.PLAN, plan)
 

@@ -82,7 +82,7 @@ def read(path: Path) -> Journal:
             words = np.frombuffer(body, np.uint64)
             journal.ticks.append((t_ns, int(words[0]), words[1:]))
         elif kind is Kind.SOURCE_STATE:
-            journal.source_states[slot] = body
+            journal.source_states[slot] = journal.source_states.get(slot, b"") + body
         elif kind is Kind.ENGINE_STATE:
             journal.engine_state = body
         elif kind is Kind.DROPPED:
@@ -149,8 +149,8 @@ class Replay:
                 continue
             state = self._journal.source_states.get(slot.number) if first else None
             self._make_grid(slot.number, len(slot.labels), state, before.labels if before else None)
-            warm = before is not None and before.spec == slot.spec and slot.spec is not None
-            if not warm:
+            warm = slot.warm_first if before is not None and before.spec == slot.spec else None
+            if warm is None:
                 self._make_feed(slot.number, slot.spec)
             sources.append(self._make_source(slot.number, len(slot.labels), plan, state, warm))
         self._engine.set_plan(sources)
@@ -189,7 +189,7 @@ class Replay:
         self._feeds[number] = _Feed(spec, intake, driver)
 
     def _make_source(
-        self, number: int, n_channels: int, plan: Plan, state: bytes | None, warm: bool
+        self, number: int, n_channels: int, plan: Plan, state: bytes | None, warm: int | None
     ) -> Source:
         feed = self._feeds.get(number)
         grid, events = self._grids[number], self._engine.events
@@ -197,9 +197,10 @@ class Replay:
             source = make_idle(n_channels, grid, events, number, plan.settings)
         else:
             source = make_source(feed.spec, feed.intake, grid, events, number, plan.settings)
-            if warm:
-                taken = self._sources[number].taken
-                source.warm(max(0, taken - round(60.0 * feed.spec.rate_hz)), taken)
+            if warm is not None:
+                before = self._sources[number]
+                source.warm(warm, before.taken)
+                source.follow(before)
         if state is not None:
             source.restore(state)
         self._sources[number] = source

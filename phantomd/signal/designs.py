@@ -45,12 +45,14 @@ def band_pass(edges_hz: Edges, rate_hz: float, order: int = ORDER) -> Sos:
         )
     if not 1 <= order <= 12:
         raise ConfigError(f"a band-pass of order {order}", hint="choose 1 to 12; 4 is usual")
-    return _sections(butter(order, edges_hz, "bandpass", fs=rate_hz, output="sos"))
+    return np.asarray(butter(order, edges_hz, "bandpass", fs=rate_hz, output="sos"))
 
 
-def notch(mains_hz: float, rate_hz: float, width_hz: float = NOTCH_HZ) -> Sos:
-    """A zero at the mains frequency and at each harmonic that lies, with its width, below half the
-    rate: one section each, all equally wide, 0 dB at 0 Hz and far from them.
+def notch(
+    mains_hz: float, rate_hz: float, width_hz: float = NOTCH_HZ, *, highest_hz: float = math.inf
+) -> Sos:
+    """A zero at the mains frequency and at each harmonic up to ``highest_hz`` that lies, with its
+    width, below half the rate: one section each, all equally wide, 0 dB far from them.
 
     Raises ConfigError where not even the mains frequency fits, or for a width that is none.
     """
@@ -64,16 +66,16 @@ def notch(mains_hz: float, rate_hz: float, width_hz: float = NOTCH_HZ) -> Sos:
     if count < 1:
         raise ConfigError(
             f"a notch at {mains_hz:g} Hz does not fit {rate_hz:g} Hz",
-            hint="leave the notch out: a device this slow has no mains in its band",
+            hint="leave the notch out, or use a faster device",
         )
-    harmonics = mains_hz * np.arange(1, count + 1)
+    harmonics = mains_hz * np.arange(1, min(count, max(1, highest_hz // mains_hz)) + 1)
     rows = [np.concatenate(iirnotch(f, f / width_hz, fs=rate_hz)) for f in harmonics]
-    return _sections(np.array(rows))
+    return np.array(rows)
 
 
 def series(*designs: Sos) -> Sos:
     """One design that is all of them, in this order. Raises ValueError for none."""
-    return _sections(np.concatenate(designs))
+    return np.concatenate(designs)
 
 
 def bank(
@@ -83,18 +85,14 @@ def bank(
     order: int = ORDER,
     mains_hz: float | None = None,
 ) -> dict[str, Sos]:
-    """A band-pass a band, behind a notch with its harmonics where ``mains_hz`` is given.
+    """A band-pass a band, where ``mains_hz`` is given behind a notch, with the harmonics up to two
+    octaves above the highest band.
 
     Raises ConfigError where a band or the notch does not fit the rate.
     """
     passes = {name: band_pass(edges, rate_hz, order) for name, edges in bands_hz.items()}
     if mains_hz is None:
         return passes
-    mains = notch(mains_hz, rate_hz)
+    highest_hz = 4 * max(high for _, high in bands_hz.values())
+    mains = notch(mains_hz, rate_hz, highest_hz=highest_hz)
     return {name: series(mains, sos) for name, sos in passes.items()}
-
-
-def _sections(sos: npt.NDArray[np.float64]) -> Sos:
-    frozen = np.ascontiguousarray(sos, dtype=np.float64)
-    frozen.flags.writeable = False
-    return frozen

@@ -107,7 +107,8 @@ def test_without_a_device_frames_go_on_missing_with_the_montage(run, daemon_at):
     run(go())
 
 
-def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at):
+@pytest.mark.parametrize("rate_hz", [250, 333], ids=["a known rate", "a rate never seen"])
+def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at, rate_hz):
     async def go():
         async with daemon_at() as daemon:
             control, port = daemon.control_path, daemon.streams["eeg"].port
@@ -115,7 +116,7 @@ def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at)
             eeg = await EegClient.connect(port)
             await until_frame(eeg, whole)
             await ask(control, "device.close", device_id="simulator-0")
-            await ask(control, "device.open", address="simulator:?channels=4")
+            await ask(control, "device.open", address=f"simulator:?channels=4&rate_hz={rate_hz}")
             await eeg.read_rest()
             old = contiguous(eeg)
             again = await EegClient.connect(port)
@@ -124,11 +125,11 @@ def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at)
             assert header.epoch != EegHeader.decode(eeg.header).epoch
             assert header.first_index > old["index"][-1]
             assert (await ask(control, "hello"))["epoch"] == header.epoch.hex()
-            await events.until("device", "open: 250 Hz, 4 channels")
+            await events.until("device", f"open: {rate_hz} Hz, 4 channels")
             await daemon.stop()
-            last = (await again.read_rest())[-header.frame_bytes :]
+            n_frames = len(await again.read_rest()) // header.frame_bytes
             published = daemon.streams["eeg"].next_seq
-            assert int.from_bytes(last[:8], "little") == published - 1, "each instant exactly once"
+            assert header.first_index + n_frames == published, "each instant exactly once"
 
     run(go())
 
