@@ -1,6 +1,6 @@
 """Prints the tables of docs/clock.md: how far the device clock is off, case by case.
 
-    python -m benches.clock_accuracy             half a minute
+    python -m benches.clock_accuracy             a quarter of a minute
     python -m benches.clock_accuracy --quick     fewer and shorter runs, some seconds
     python -m benches.clock_accuracy --plot docs/img/clock.png
 

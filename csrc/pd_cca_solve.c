@@ -92,7 +92,7 @@ void pd_cca_factorise(struct pd_cca_factor *factor, double *gram, size_t stride,
 
 /* -- the targets ------------------------------------------------------------------- */
 
-#define AT(pointer, row) (*(const lanes *)((pointer) + (size_t)(row) * stride))
+#define ROW(pointer, row) (*(const lanes *)((pointer) + (size_t)(row) * stride))
 #define EITHER(mask, a, b) ((lanes)(((mask) & (truth)(a)) | (~(mask) & (truth)(b))))
 
 INLINED void root(lanes *values)
@@ -111,8 +111,8 @@ INLINED void whiten(const struct pd_cca_factor *factor, const struct pd_cca_cros
         const double *cross = problem->cross + factor->channel[k] * columns * stride + first;
         lanes *row = rows + k * columns;
         for (uint32_t h = 0; h < n; h++) {
-            lanes cosine = AT(cross, h), sine = AT(cross, n + h);
-            lanes c = AT(turn, h) * factor->scale[k], s = AT(turn, n + h) * factor->scale[k];
+            lanes cosine = ROW(cross, h), sine = ROW(cross, n + h);
+            lanes c = ROW(turn, h) * factor->scale[k], s = ROW(turn, n + h) * factor->scale[k];
             row[h] = cosine * c + sine * s;
             row[n + h] = sine * c - cosine * s;
         }
@@ -121,8 +121,8 @@ INLINED void whiten(const struct pd_cca_factor *factor, const struct pd_cca_cros
             lanes *half = row + part * n;
             for (uint32_t j = 0; j < n; j++) {
                 lanes sum = half[j];
-                for (uint32_t i = 0; i < j; i++) sum -= AT(r, i * n + j) * half[i];
-                half[j] = sum * AT(r, j * n + j);
+                for (uint32_t i = 0; i < j; i++) sum -= ROW(r, i * n + j) * half[i];
+                half[j] = sum * ROW(r, j * n + j);
             }
         }
         for (uint32_t j = 0; j < k; j++) {

@@ -282,12 +282,13 @@ static int forget_bent_history(struct pd_clock *clock, int least_taken)
 
 /* -- changes ----------------------------------------------------------------- */
 
-/* History begins anew with the last `count` quarter-second blocks; the rate so
- * far becomes the prior, which fit_line drops if these blocks contradict it. */
+/* History begins anew with the last `count` quarter-second blocks. The rate so
+ * far is the prior, but no firmer than at first: what made the change (clumps
+ * that beat with the crystal, say) may have bent the rate for long. */
 static void start_anew(struct pd_clock *clock, int count)
 {
     clock->prior_slope = clock->slope;
-    clock->prior_sd = sqrt(square(clock->slope_sd) + square(PRIOR_WANDER));
+    clock->prior_sd = fmax(clock->nominal_sd, clock->slope_sd);
     clock->level = 0;
     clock->newest_parts = 1;
     clock->block_count = count;
@@ -514,7 +515,7 @@ void pd_clock_init(struct pd_clock *clock, double rate_hz, double prior_ppm, int
     clock->period_ns = 1e9 / rate_hz;
     clock->transport_ns = transport_ns;
     clock->prior_sd = 1e-6 * (prior_ppm > 0.0 ? prior_ppm : DEFAULT_PRIOR_PPM);
-    clock->slope_sd = clock->prior_sd;
+    clock->nominal_sd = clock->slope_sd = clock->prior_sd;
     clock->clump = 1.0;
 }
 

@@ -93,6 +93,7 @@ struct pd_clock {
     double line_x, line_y_ns, slope;
     double slope_sd, offset_sd_ns, spread_ns;
     double prior_slope, prior_sd;   /* INFINITY: the data have overruled it */
+    double nominal_sd;              /* of the prior at first */
 
     /* The read-out: the estimate and a lag that decays (ns, and ns a ns). */
     double read_x, read_ns, read_period_ns, lag_ns, lag_rate;

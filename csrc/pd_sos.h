@@ -16,7 +16,7 @@
  * sosfilt_zi · value, as if that value had been there forever. 62 mV of electrode offset do
  * not ring. Holding the state loses the phase (three to five times the error on clean EEG at
  * 20 ms); holding the last value instead of the level holds a peak of the mains (three times the
- * error on EEG with hum in it); the measurements are in docs/filterbank.md. Losses that the source
+ * error on EEG with hum in it); the measurements are in docs/sos.md. Losses that the source
  * has bridged (up to 20 ms) never come here as missing.
  *
  * Settling. After n samples without a gap a band's output is defined once it no

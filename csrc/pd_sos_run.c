@@ -2,7 +2,7 @@
  *
  * Vectors are the compiler's own (vector_size, GCC and Clang), not loops over lanes: a
  * section's state has to stay in registers from sample to sample, and GCC keeps arrays of
- * lanes in memory, which costs five times the time (docs/filterbank.md). */
+ * lanes in memory, which costs five times the time (docs/sos.md). */
 #include "pd_sos.h"
 
 #include <math.h>
@@ -23,21 +23,22 @@ typedef int64_t truth __attribute__((vector_size(PD_SOS_LANES * sizeof(int64_t))
 
 /* `count` is a constant at each call, so z and the loops over it become registers. */
 INLINED void run_sections(const struct pd_sos_section *section, const uint32_t count,
-                          double (*state)[2][PD_SOS_LANES], const double *in, size_t in_stride,
-                          double *out, size_t out_stride, uint32_t n)
+                          double (*state)[2][PD_SOS_LANES], const double *in, double *out,
+                          size_t out_stride, uint32_t n)
 {
+    struct pd_sos_section s[FUSED];
     lanes z0[FUSED], z1[FUSED];
     for (uint32_t i = 0; i < count; i++) {
+        s[i] = section[i];
         z0[i] = *(const lanes_at *)state[i][0];
         z1[i] = *(const lanes_at *)state[i][1];
     }
     for (uint32_t row = 0; row < n; row++) {
-        lanes x = *(const lanes_at *)(in + row * in_stride);
+        lanes x = *(const lanes_at *)(in + row * PD_SOS_LANES);
         for (uint32_t i = 0; i < count; i++) {
-            const struct pd_sos_section *s = &section[i];
-            lanes y = s->b0 * x + z0[i];
-            z0[i] = s->b1 * x - s->a1 * y + z1[i];
-            z1[i] = s->b2 * x - s->a2 * y;
+            lanes y = s[i].b0 * x + z0[i];
+            z0[i] = s[i].b1 * x - s[i].a1 * y + z1[i];
+            z1[i] = s[i].b2 * x - s[i].a2 * y;
             x = y;
         }
         *(lanes_at *)(out + row * out_stride) = x;
@@ -67,10 +68,10 @@ INLINED void run_band(const struct pd_sos_section *section, uint32_t n_sections,
         double *out = direct ? y : between[0];
         size_t stride = direct ? y_stride : PD_SOS_LANES;
         switch (count) {
-        case 1: run_sections(section, 1, state, in, PD_SOS_LANES, out, stride, n); break;
-        case 2: run_sections(section, 2, state, in, PD_SOS_LANES, out, stride, n); break;
-        case 3: run_sections(section, 3, state, in, PD_SOS_LANES, out, stride, n); break;
-        default: run_sections(section, FUSED, state, in, PD_SOS_LANES, out, stride, n);
+        case 1: run_sections(section, 1, state, in, out, stride, n); break;
+        case 2: run_sections(section, 2, state, in, out, stride, n); break;
+        case 3: run_sections(section, 3, state, in, out, stride, n); break;
+        default: run_sections(section, FUSED, state, in, out, stride, n);
         }
         section += count;
         state += count;

@@ -68,7 +68,8 @@ def notch(
             f"a notch at {mains_hz:g} Hz does not fit {rate_hz:g} Hz",
             hint="leave the notch out, or use a faster device",
         )
-    harmonics = mains_hz * np.arange(1, min(count, max(1, highest_hz // mains_hz)) + 1)
+    harmonics = mains_hz * np.arange(1, count + 1)
+    harmonics = harmonics[harmonics <= max(highest_hz, mains_hz)]
     rows = [np.concatenate(iirnotch(f, f / width_hz, fs=rate_hz)) for f in harmonics]
     return np.array(rows)
 
