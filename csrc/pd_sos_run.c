@@ -17,7 +17,9 @@
 typedef double lanes __attribute__((vector_size(PD_SOS_LANES * sizeof(double))));
 typedef double lanes_at __attribute__((vector_size(PD_SOS_LANES * sizeof(double)),
                                        aligned(sizeof(double)), may_alias));
-typedef int64_t truth __attribute__((vector_size(PD_SOS_LANES * sizeof(int64_t))));
+typedef int64_t bits __attribute__((vector_size(PD_SOS_LANES * sizeof(int64_t))));
+typedef int64_t bits_at __attribute__((vector_size(PD_SOS_LANES * sizeof(int64_t)),
+                                       aligned(sizeof(int64_t)), may_alias));
 
 #define INLINED static inline __attribute__((always_inline))
 
@@ -99,24 +101,28 @@ INLINED uint32_t plus(uint32_t fed, uint32_t n)
     return fed <= UINT32_MAX - n ? fed + n : UINT32_MAX;
 }
 
-/* Rows into lanes, those that no channel has being 0. Whether all values are there. */
+/* Rows into lanes, those that no channel has being 0. Whether all values are there, told
+ * by their bits: a larger magnitude is a larger integer, and NaN the largest. As comparisons of
+ * doubles this would cost as much as the filters: GCC takes the vector apart for them. */
 INLINED int take(const double *x, size_t x_stride, uint32_t n, uint32_t width,
                  double (*rows)[PD_SOS_LANES])
 {
-    truth there = ~(truth){0};
+    double largest = PD_SOS_LARGEST;
+    int64_t largest_bits;
+    memcpy(&largest_bits, &largest, sizeof largest_bits);
+    bits beyond = {0};
     for (uint32_t row = 0; row < n; row++) {
         if (width == PD_SOS_LANES) {
-            *(lanes_at *)rows[row] = *(const lanes_at *)(x + row * x_stride);
+            memcpy(rows[row], x + row * x_stride, sizeof rows[row]);
         } else {
             memset(rows[row], 0, sizeof rows[row]);
             memcpy(rows[row], x + row * x_stride, width * sizeof(double));
         }
-        lanes value = *(const lanes_at *)rows[row];
-        there &= (truth)(value <= PD_SOS_LARGEST) & (truth)(value >= -PD_SOS_LARGEST);
+        beyond |= largest_bits - (*(const bits_at *)rows[row] & INT64_MAX);
     }
-    int64_t all = -1;
-    for (uint32_t lane = 0; lane < PD_SOS_LANES; lane++) all &= there[lane];
-    return all != 0;
+    int64_t any = 0;
+    for (uint32_t lane = 0; lane < PD_SOS_LANES; lane++) any |= beyond[lane];
+    return any >= 0;
 }
 
 /* Until the row where the next channel starts, all rows go through together. */

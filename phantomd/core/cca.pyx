@@ -1,5 +1,6 @@
 """Canonical correlation. See cca.pyi."""
 
+from libc.math cimport isfinite
 from libc.stdlib cimport free
 
 import numpy as np
@@ -28,7 +29,7 @@ cdef class CanonicalCorrelation:
         if samples.min() < 1 or samples.max() > 2**31:
             raise ValueError(f"no window of {samples.min()} to {samples.max()} samples")
         if hop is None:
-            hop = max(1, min(int(samples.min()), round(rate_hz / 10)))
+            hop = max(1, min(int(samples.min()), round(rate_hz / 10) if isfinite(rate_hz) else 1))
         cdef const double[::1] hz_view = hz
         cdef const uint32_t[::1] sample_view = samples.astype(np.uint32)
         cdef pd_cca_config config

@@ -112,22 +112,20 @@ class Engine:
 
     # -- devices -----------------------------------------------------------------------------------
 
-    def attach(self, device: Device, spec: DeviceSpec | None = None, notify_fd: int = -1) -> Slot:
-        """Puts an open device into a free slot and, live, starts its pump. ``spec``: its own, but
-        for the name that it goes by here.
+    def attach(
+        self,
+        device: Device,
+        spec: DeviceSpec | None = None,
+        notify_fd: int = -1,
+        number: int | None = None,
+    ) -> Slot:
+        """Puts an open device into slot ``number`` (None: the first free one) and, live, starts its
+        pump. ``spec``: its own, but for the name that it goes by here. Raises DeviceError, OSError.
 
-        Slot 0 keeps its grid index; its epoch changes only when the channels do.
+        The slot keeps its grid index; its epoch changes only when the channels do.
         """
         spec = device.spec if spec is None else spec
-        slot = next((slot for slot in self.slots if slot.device is None), None)
-        if slot is None:
-            if len(self.slots) == core.MAX_SOURCES:
-                raise DeviceError(
-                    f"{core.MAX_SOURCES} devices are open",
-                    hint="close one: phantomctl device close",
-                )
-            slot = self._idle_slot(len(self.slots), spec.labels)
-            self.slots.append(slot)
+        slot = self._free_slot(number, spec.labels)
         if spec.labels != slot.labels:
             slot.labels = spec.labels
             slot.epoch = uuid.uuid4()
@@ -142,14 +140,32 @@ class Engine:
         slot.device, slot.spec, slot.warm_first = device, spec, None
         self._replan()
         if not self._virtual:
-            slot.pump = Pump(
-                device.driver,
-                device.fd,
-                notify_fd=notify_fd,
-                priority=self._realtime.intake_priority,
-                cpu=self._realtime.intake_cpu,
-            )
+            try:
+                slot.pump = Pump(
+                    device.driver,
+                    device.fd,
+                    notify_fd=notify_fd,
+                    priority=self._realtime.intake_priority,
+                    cpu=self._realtime.intake_cpu,
+                )
+            except OSError:
+                self.detach(slot)
+                raise
         return slot
+
+    def _free_slot(self, number: int | None, labels: tuple[str, ...]) -> Slot:
+        if number is None:
+            free = (slot.number for slot in self.slots if slot.device is None)
+            number = next(free, len(self.slots))
+        if number >= core.MAX_SOURCES:
+            raise DeviceError(
+                f"{core.MAX_SOURCES} devices are open", hint="close one: phantomctl device close"
+            )
+        while len(self.slots) <= number:
+            self.slots.append(self._idle_slot(len(self.slots), labels))
+        if self.slots[number].device is not None:
+            raise ValueError(f"slot {number} is taken")
+        return self.slots[number]
 
     def detach(self, slot: Slot) -> None:
         """Takes the device out; its grid goes on MISSING. The caller closes the device."""

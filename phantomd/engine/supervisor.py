@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import random
@@ -43,6 +44,8 @@ class Supervised:
 
     device_id: str
     address: Address
+    #: Its slot, from the beginning to the end: the first one configured is on 7069, there or not.
+    number: int
     state: DeviceState = "absent"
     device: Device | None = None
     slot: Slot | None = None
@@ -69,6 +72,8 @@ class Supervisor:
         self._emit = emit
         self._layout_changed = layout_changed
         self._devices: dict[str, Supervised] = {}
+        #: Slots that are somebody's until it is given back.
+        self._places: set[int] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._jitter = random.Random()
         self._notify_fd = -1
@@ -141,9 +146,12 @@ class Supervisor:
         number = 0
         while f"{address.kind}-{number}" in self._devices:
             number += 1
-        one = Supervised(f"{address.kind}-{number}", address)
+        place = next(place for place in itertools.count() if place not in self._places)
+        self._places.add(place)
+        one = Supervised(f"{address.kind}-{number}", address, place)
         self._devices[one.device_id] = one
         one.task = asyncio.get_running_loop().create_task(self._live(one, first))
+        one.task.add_done_callback(lambda _: self._places.discard(place))
         if first is not None:
             one.task.add_done_callback(lambda _: _not_opened(one, first))
         return one
@@ -221,7 +229,7 @@ class Supervisor:
         one.gone.clear()
         # Kept by design(): the loop, and the tick's change of plan, need not wait for a new rate.
         await beside(design, spec.rate_hz, self._engine.settings.phase)
-        one.slot = self._engine.attach(device, spec, self._notify_fd)
+        one.slot = self._engine.attach(device, spec, self._notify_fd, one.number)
         one.spec, one.state, one.error = spec, "opening", None
         one.opened_ns = time.monotonic_ns()
         self._layout_changed(one.slot)

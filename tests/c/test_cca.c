@@ -131,7 +131,7 @@ static void any_cut_of_the_samples_gives_the_same_bits(void)
 static void what_left_the_window_left_no_bit(double value, enum pd_cca_state inside)
 {
     const uint32_t windows[] = {100};
-    for (uint32_t hop = 1; hop <= 100; hop += 11) {
+    for (uint32_t hop = 1; hop <= 100; hop += 33) {
         struct pd_cca *clean = make(8, hop, windows, 1), *struck = make(8, hop, windows, 1);
         double expected[TARGETS], rho[TARGETS];
         for (uint32_t at = 0; at < 450; at++) {
@@ -156,7 +156,7 @@ static void what_left_the_window_left_no_bit(double value, enum pd_cca_state ins
 
 static void any_shape_stays_within_its_memory(void)
 {
-    for (uint32_t round = 0; round < 150; round++) {
+    for (uint32_t round = 0; round < 60; round++) {
         uint32_t channels = 1 + below(MOST_CHANNELS), windows[3];
         uint32_t hop = 1 + below(40), n_windows = 1 + below(3);
         for (uint32_t w = 0; w < n_windows; w++) {

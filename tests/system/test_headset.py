@@ -292,3 +292,44 @@ def test_a_daemon_stops_while_it_looks_for_a_headset(run, daemon_at, tmp_path, l
                 contiguous(eeg)
 
     run(go())
+
+
+def test_the_first_configured_device_is_on_7069_whether_it_is_there_or_not(
+    run, daemon_at, tmp_path
+):
+    path = tmp_path / "tty"
+
+    async def go():
+        async with daemon_at(f'devices=["cyton:{path}", "simulator:?channels=4"]') as daemon:
+            events = await Events.connect(daemon.streams["events"].port)
+            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            await events.until("device", device_id="simulator-0", state="streaming")
+            frames = await eeg.read(16)
+            assert (frames["flags"] & ~np.uint32(Flag.LATE) == Flag.MISSING).all()
+            with emulator() as board:
+                link(path, board.path)
+                frame = await until_frame(eeg, whole)
+                assert not frame["flags"] & Flag.SIMULATED
+                contiguous(eeg)
+
+    run(go())
+
+
+def test_a_lost_headset_keeps_its_place(run, daemon_at, tmp_path):
+    path = tmp_path / "tty"
+
+    async def go():
+        async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
+            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            with emulator() as board:
+                link(path, board.path)
+                await until_frame(eeg, whole)
+            await until_frame(eeg, lambda frame: not whole(frame))
+            await ask(daemon.control_path, "device.open", address="simulator:?channels=4")
+            with emulator() as board:
+                link(path, board.path)
+                frame = await until_frame(eeg, whole)
+                assert not frame["flags"] & Flag.SIMULATED
+                contiguous(eeg)
+
+    run(go())

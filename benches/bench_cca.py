@@ -1,0 +1,116 @@
+"""CCA beside NumPy: what 40 targets x 5 harmonics x 9 channels x 250 samples cost.
+
+pytest benches/bench_cca.py. "a tick" is six new samples and the correlations of the newest 250,
+with buffers bound once; "from nothing" gets all 250 at once. NumPy has its references ready, as
+orthonormal bases, and one batched SVD, or batched eigenvalues of the whitened products, for all
+targets. Set OPENBLAS_NUM_THREADS=1, as the daemon does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from phantomd.core.cca import CanonicalCorrelation, FilterBankCCA
+
+Array = npt.NDArray[np.float64]
+
+RATE_HZ = 250.0
+FORTY: Array = 8 + 0.2 * np.arange(40)
+GROUP = "CCA: 40 targets x 5 harmonics x 9 channels x 250 samples"
+TICK = 6
+
+
+def noise(n: int, channels: int = 9) -> Array:
+    return np.random.default_rng(0).standard_normal((n, channels)) * 30.0
+
+
+class Batched:
+    """The peer: all targets in one product and one batched decomposition."""
+
+    def __init__(self, targets_hz: Array, window: int, harmonics: int = 5) -> None:
+        turns = np.arange(window)[:, None] * np.arange(1, harmonics + 1) / RATE_HZ
+        angles = 2 * np.pi * targets_hz[:, None, None] * turns
+        waves = np.concatenate((np.sin(angles), np.cos(angles)), axis=2)
+        bases = np.linalg.qr(waves - waves.mean(axis=1, keepdims=True))[0]
+        self.shape = (len(targets_hz), 2 * harmonics, -1)
+        self.bases = np.ascontiguousarray(bases.transpose(0, 2, 1).reshape(-1, window))
+
+    def by_svd(self, x: Array) -> Array:
+        basis = np.linalg.qr(x - x.mean(axis=0))[0]
+        products = (self.bases @ basis).reshape(self.shape)
+        return np.asarray(np.linalg.svd(products, compute_uv=False)[:, 0])
+
+    def by_eigenvalues(self, x: Array) -> Array:
+        x = x - x.mean(axis=0)
+        whitening = np.linalg.inv(np.linalg.cholesky(x.T @ x)).T
+        products = (self.bases @ x @ whitening).reshape(self.shape)
+        squares = products.transpose(0, 2, 1) @ products
+        return np.asarray(np.sqrt(np.linalg.eigvalsh(squares)[:, -1]))
+
+
+def test_a_tick(benchmark: Any) -> None:
+    benchmark.group = GROUP
+    cca = CanonicalCorrelation(FORTY, [250], rate_hz=RATE_HZ, channels=9)
+    x = noise(1000)
+    cca.push(x)
+    buffer, out = x[:TICK].copy(), np.empty((1, 40))
+    benchmark(cca.bind(buffer, out))
+    cca.push(x[:250])
+    assert abs(cca.correlations()[0] - Batched(FORTY, 250).by_svd(x[:250])).max() < 1e-9
+
+
+def test_from_nothing(benchmark: Any) -> None:
+    benchmark.group = GROUP
+    cca = CanonicalCorrelation(FORTY, [250], rate_hz=RATE_HZ, channels=9)
+    x, out = noise(250), np.empty((1, 40))
+    go = cca.bind(x, out)
+
+    def trial() -> None:
+        cca.reset()
+        go()
+
+    benchmark(trial)
+    assert abs(out[0] - Batched(FORTY, 250).by_svd(x)).max() < 1e-9
+
+
+@pytest.mark.parametrize("way", ["svd", "eigenvalues"])
+def test_batched_numpy(benchmark: Any, way: str) -> None:
+    benchmark.group = GROUP
+    peer, x = Batched(FORTY, 250), noise(250)
+    benchmark(getattr(peer, f"by_{way}"), x)
+
+
+def test_six_windows_a_tick(benchmark: Any) -> None:
+    """0.25 to 8 s at once."""
+    benchmark.group = "CCA: six windows, five bands"
+    windows = [63, 125, 250, 500, 1000, 2000]
+    cca = CanonicalCorrelation(FORTY, windows, rate_hz=RATE_HZ, channels=9)
+    cca.push(noise(2500))
+    benchmark(cca.bind(noise(TICK), np.empty((6, 40))))
+
+
+def test_five_bands_a_tick(benchmark: Any) -> None:
+    """Filter-bank CCA of one window, samples already filtered."""
+    benchmark.group = "CCA: six windows, five bands"
+    bank = FilterBankCCA(FORTY, [250], bands=5, rate_hz=RATE_HZ, channels=9)
+    bank.push(np.stack([noise(500)] * 5))
+    x = np.stack([noise(TICK)] * 5)
+
+    def tick() -> None:
+        bank.push(x)
+        bank.scores()
+
+    benchmark(tick)
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1.0, 8.0])
+def test_window(benchmark: Any, seconds: float) -> None:
+    benchmark.group = "CCA: a tick of one window, by its length"
+    window = round(seconds * RATE_HZ)
+    cca = CanonicalCorrelation(FORTY, [window], rate_hz=RATE_HZ, channels=9)
+    cca.push(noise(2500))
+    benchmark(cca.bind(noise(TICK), np.empty((1, 40))))
