@@ -19,7 +19,7 @@ from phantomd.core.cca import CanonicalCorrelation, FilterBankCCA
 Array = npt.NDArray[np.float64]
 
 RATE_HZ = 250.0
-FORTY: Array = 8 + 0.2 * np.arange(40)
+FORTY = np.linspace(8.0, 15.8, 40)
 GROUP = "CCA: 40 targets x 5 harmonics x 9 channels x 250 samples"
 TICK = 6
 

@@ -26,7 +26,7 @@ from benches.live import daemon, table
 from phantomd.client import connect
 from phantomd.core.cyton import uv_per_count
 from phantomd.engine.prototype import design
-from phantomd.records.openbci import read_openbci
+from phantomd.formats.openbci import read_openbci
 
 Array = npt.NDArray[Any]
 

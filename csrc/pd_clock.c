@@ -24,7 +24,7 @@
 #define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
 #define DRAIN_NS 2e10               /* a queue that needs longer is a delay */
 #define CONTRADICTION_SD 4.0
-#define BENT_LATE_SD 6.0            /* the minima's own tail is long on this side */
+#define BENT_LATE_SD 8.0            /* the minima's own tail is long on this side */
 #define BENT_EARLY_SD 4.5
 
 #define BENT_NS 6e4                 /* less is the host's doing: its floor moves with its load */

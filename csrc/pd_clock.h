@@ -51,7 +51,7 @@ void pd_clock_restart(struct pd_clock *clock);
 
 /* Sample `index` (growing, with holes where samples were lost) was read at
  * arrival_ns together with `behind` newer ones. An index that does not grow is
- * ignored. Returns what it did (above); costs some 30 ns, and 1 µs every 0.25 s. */
+ * ignored. Returns what it did (above); costs some 60 ns, block ends included. */
 int pd_clock_observe(struct pd_clock *clock, uint64_t index, int64_t arrival_ns, uint32_t behind);
 
 /* Before the lock these must not be asked. Index and time may be fractional,

@@ -66,3 +66,30 @@ int64_t pd_hist_quantile(const struct pd_hist *hist, double q)
     }
     return max_ns;
 }
+
+static uint64_t grown(const _Atomic uint64_t *now, _Atomic uint64_t *before)
+{
+    uint64_t count = atomic_load_explicit(now, memory_order_relaxed);
+    uint64_t by = count - atomic_load_explicit(before, memory_order_relaxed);
+    atomic_store_explicit(before, count, memory_order_relaxed);
+    return by;
+}
+
+void pd_hist_since(const struct pd_hist *hist, struct pd_hist *before, struct pd_hist *since)
+{
+    pd_hist_init(since, hist->deadline_ns);
+    uint64_t total = 0;
+    int64_t max_ns = 0;
+    int64_t ever_ns = atomic_load_explicit(&hist->max_ns, memory_order_relaxed);
+    for (unsigned i = 0; i < PD_HIST_BUCKETS; i++) {
+        uint64_t by = grown(&hist->bucket[i], &before->bucket[i]);
+        atomic_store_explicit(&since->bucket[i], by, memory_order_relaxed);
+        total += by;
+        if (by) max_ns = upper_edge(i);
+    }
+    atomic_store_explicit(&since->count, total, memory_order_relaxed);
+    atomic_store_explicit(&since->missed, grown(&hist->missed, &before->missed),
+                          memory_order_relaxed);
+    atomic_store_explicit(&since->max_ns, max_ns < ever_ns ? max_ns : ever_ns,
+                          memory_order_relaxed);
+}

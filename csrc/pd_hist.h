@@ -32,4 +32,9 @@ void pd_hist_add(struct pd_hist *hist, int64_t ns);
  * at the upper edge of its bucket and never above the maximum; 0 when empty. */
 int64_t pd_hist_quantile(const struct pd_hist *hist, double q);
 
+/* Any one thread. `since` gets what was added since `before` was taken, and
+ * `before` becomes what is there now; both have been through pd_hist_init. The
+ * maximum is the upper edge of the highest bucket that grew. */
+void pd_hist_since(const struct pd_hist *hist, struct pd_hist *before, struct pd_hist *since);
+
 #endif

@@ -297,8 +297,9 @@ class Daemon:
             },
         )
 
-    def ledger(self) -> dict[str, StageStats]:
-        return self.engine.ledger.snapshot()
+    def ledger(self, window: str | None) -> dict[str, StageStats]:
+        ledger = self.engine.ledger
+        return ledger.snapshot() if window is None else ledger.window(window)
 
     def show_config(self) -> dict[str, Any]:
         return flat(self.config)

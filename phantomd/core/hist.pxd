@@ -10,6 +10,7 @@ cdef extern from "pd_hist.h" nogil:
     void pd_hist_init(pd_hist *hist, int64_t deadline_ns)
     void pd_hist_add(pd_hist *hist, int64_t ns)
     int64_t pd_hist_quantile(const pd_hist *hist, double q)
+    void pd_hist_since(const pd_hist *hist, pd_hist *before, pd_hist *since)
 
 
 cdef class Histogram:
@@ -19,3 +20,8 @@ cdef class Histogram:
 
     @staticmethod
     cdef Histogram view(pd_hist *hist, object owner)
+
+
+cdef class Window:
+    cdef Histogram histogram
+    cdef pd_hist before

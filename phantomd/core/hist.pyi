@@ -17,3 +17,10 @@ class Histogram:
     def max_ns(self) -> int: ...
     @property
     def deadline_ns(self) -> int: ...
+
+class Window:
+    """What a histogram got since the last look at it, whoever owns it."""
+
+    def __init__(self, histogram: Histogram) -> None: ...
+    def take(self) -> Histogram:
+        """A histogram of what was added since the last call (at first: since this was made)."""

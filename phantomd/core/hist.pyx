@@ -38,3 +38,15 @@ cdef class Histogram:
     @property
     def deadline_ns(self):
         return self.hist.deadline_ns
+
+
+cdef class Window:
+    def __init__(self, Histogram histogram not None):
+        self.histogram = histogram
+        pd_hist_init(&self.before, histogram.hist.deadline_ns)
+        self.take()
+
+    def take(self):
+        cdef Histogram since = Histogram(self.histogram.hist.deadline_ns)
+        pd_hist_since(self.histogram.hist, &self.before, &since.own)
+        return since

@@ -17,8 +17,8 @@ class FilterBank:
     one second the channel starts anew at its first value. After each gap, and at the start, a band
     is settling for ``settle`` values: they are given, and ``fed`` and ``defined`` say so.
 
-    One thread at a time. The GIL is released for calls of more than 20000 sections times samples
-    times channels (some 5 µs), since handing it over costs more than a shorter call.
+    One thread at a time. The GIL is released in calls of more than 20000 sections times samples
+    times channels (some 4 µs): who gives it away for less may wait milliseconds to have it back.
     """
 
     state: npt.NDArray[np.uint8]
@@ -88,7 +88,7 @@ class FilterBank:
         """The fast way to call: the buffers are looked at here, and never again."""
 
 class BoundBank:
-    """A filter bank with its buffers: ``run`` is a tenth of ``process`` for a tick's few samples."""
+    """A filter bank with its buffers, for the few samples of a tick."""
 
     def __init__(self, bank: FilterBank, x: Array, y: Array) -> None:
         """``x``: float64 [n, channels], ``y``: writable float64 [n, bands, channels], C-contiguous

@@ -5,8 +5,8 @@ from libc.stdint cimport uint32_t, uintptr_t
 
 import numpy as np
 
-# Giving the GIL away and taking it back costs half a tick's work, and lets another thread have it
-# for milliseconds. So shorter calls keep it: of this many sections times samples times channels.
+# Who gives the GIL away may wait 5 ms (the switch interval) to have it back. Calls that are over in
+# some 4 µs keep it: up to this many sections times samples times channels.
 cdef double KEEPS_GIL = 20000
 
 

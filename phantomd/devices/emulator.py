@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from phantomd.core.cyton import encode
 from phantomd.devices.cyton_board import Board
 from phantomd.devices.radio_faults import Played, RadioFaults, parse_faults
-from phantomd.records.openbci import read_openbci
+from phantomd.formats.openbci import read_openbci
 
 AtEnd = Literal["stop", "loop", "hangup"]
 

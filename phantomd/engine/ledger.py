@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from phantomd.contracts import StageStats
-from phantomd.core.hist import Histogram
+from phantomd.core.hist import Histogram, Window
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,6 +22,8 @@ EEG_DEADLINE_NS = 7_800_000
 LOOP_DEADLINE_NS = 2_000_000
 CONTROL_DEADLINE_NS = 2_000_000
 SLOW_CALLBACK_NS = 2_000_000
+#: Callers whose windows are kept.
+WINDOWS = 16
 
 _TFD_TIMER_ABSTIME = 1
 
@@ -31,6 +33,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._stages: dict[str, Histogram] = {}
+        self._windows: dict[str, dict[str, Window]] = {}
         self.slow_callbacks: Counter[str] = Counter()
 
     def stage(self, name: str, deadline_ns: int) -> Histogram:
@@ -41,7 +44,19 @@ class Ledger:
         return histogram
 
     def snapshot(self) -> dict[str, StageStats]:
+        """Since the start."""
         return {name: _stats(histogram) for name, histogram in self._stages.items()}
+
+    def window(self, name: str) -> dict[str, StageStats]:
+        """Since the last call with this name; the first call gives nothing yet. The names used
+        longest ago are forgotten."""
+        windows = self._windows.pop(name, None)
+        if windows is None:
+            windows = {stage: Window(histogram) for stage, histogram in self._stages.items()}
+        self._windows[name] = windows
+        while len(self._windows) > WINDOWS:
+            del self._windows[next(iter(self._windows))]
+        return {stage: _stats(window.take()) for stage, window in windows.items()}
 
     def timed(
         self, name: str, call: Callable[P, T], histogram: Histogram | None = None

@@ -34,7 +34,7 @@ class Asked(Protocol):
     def supervisor(self) -> Devices: ...
     def hello(self) -> Hello: ...
     def status(self) -> Status: ...
-    def ledger(self) -> dict[str, StageStats]: ...
+    def ledger(self, window: str | None) -> dict[str, StageStats]: ...
     def show_config(self) -> dict[str, Any]: ...
     def reload_config(self) -> dict[str, Any]: ...
     async def scan(self) -> list[dict[str, Any]]: ...
@@ -46,6 +46,10 @@ class Asked(Protocol):
 class HelloParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client: Text = ""
     protocol: int = 1
+
+
+class LedgerParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    window: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
 
 
 class AddressParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,8 +93,8 @@ def methods(daemon: Asked) -> dict[str, Method]:
     def status(_: NoParams) -> Status:
         return daemon.status()
 
-    def ledger(_: NoParams) -> dict[str, StageStats]:
-        return daemon.ledger()
+    def ledger(params: LedgerParams) -> dict[str, StageStats]:
+        return daemon.ledger(params.window)
 
     async def device_open(params: AddressParams) -> dict[str, str]:
         return {"device_id": await daemon.supervisor.open(params.address)}
@@ -131,7 +135,7 @@ def methods(daemon: Asked) -> dict[str, Method]:
     return {
         "hello": Method(HelloParams, hello, "who answers, and where the streams are"),
         "status": Method(NoParams, status, "devices, streams, what is degraded"),
-        "ledger": Method(NoParams, ledger, "deadlines, a histogram a stage"),
+        "ledger": Method(LedgerParams, ledger, "deadlines, a histogram a stage"),
         "config.show": Method(NoParams, lambda _: daemon.show_config(), "effective configuration"),
         "config.reload": Method(NoParams, lambda _: daemon.reload_config(), "read the file again"),
         "device.list": Method(NoParams, lambda _: daemon.supervisor.infos(), "what is open"),

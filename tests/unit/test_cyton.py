@@ -28,7 +28,7 @@ from phantomd.errors import (
     DeviceSilent,
     UnsupportedFault,
 )
-from phantomd.records.openbci import RecordingError, read_openbci
+from phantomd.formats.openbci import RecordingError, read_openbci
 
 BANNER = b"OpenBCI V3 8-16 channel\r\nFirmware: v3.1.1\r\n$$$"
 

@@ -13,6 +13,7 @@ ROOMS = (
     "contracts",
     "config",
     "core",
+    "formats",
     "devices",
     "engine",
     "signal",

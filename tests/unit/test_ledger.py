@@ -128,3 +128,26 @@ def test_a_lag_that_was_stopped_leaves_no_descriptor():
     lag.stop()
     lag.stop()
     loop.close()
+
+
+def test_a_window_holds_what_came_since_the_last_look_of_the_same_caller():
+    ledger = Ledger()
+    stage = ledger.stage("tick", 1_000)
+    stage.add(10)
+    assert ledger.window("a")["tick"].count == 0
+    stage.add(500)
+    stage.add(2_000)
+    mine, theirs = ledger.window("a")["tick"], ledger.window("b")["tick"]
+    assert (mine.count, mine.missed, mine.max_us) == (2, 1, 2.0)
+    assert theirs.count == 0
+    assert ledger.window("a")["tick"].count == 0
+    assert ledger.snapshot()["tick"].count == 3
+
+
+def test_windows_of_many_callers_are_bounded():
+    ledger = Ledger()
+    ledger.stage("tick", 1_000)
+    ledger.window("first")
+    for number in range(100):
+        ledger.window(str(number))
+    assert len(ledger._windows) == 16
