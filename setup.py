@@ -26,7 +26,7 @@ SOURCES = {
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
-    "cca": ["noise", "cca", "cca_sums", "cca_solve"],
+    "cca": ["noise", "cca", "cca_init", "cca_sums", "cca_solve"],
     "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],
 }
 

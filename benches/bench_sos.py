@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy.signal import sosfilt, sosfilt_zi  # type: ignore[import-untyped]
+from scipy.signal import sosfilt, sosfilt_zi
 
 from phantomd.core.sos import FilterBank
 from phantomd.signal.designs import BANDS_HZ, Sos, bank

@@ -64,7 +64,7 @@ class Comparison:
         return self._percent(self.values - self.at_told_instants)
 
     def _percent(self, difference: Array) -> Array:
-        from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
+        from scipy.signal import butter, sosfiltfilt
 
         ac = sosfiltfilt(butter(2, 0.5, "highpass", fs=128, output="sos"), self.reference, axis=0)
         return np.asarray(100 * _rms(difference) / _rms(ac))
@@ -120,7 +120,7 @@ def emulator(file: Path, link: Path, *more: str) -> Iterator[Any]:
 def compare(file: Path, frames: Array, t0_ns: int, labels: tuple[str, ...]) -> Comparison:
     """Frames against the reference. One constant offset of time (the transport's delay) is fitted
     and reported; it counts as an error of the timestamps, and not of the signal."""
-    from scipy.signal import resample_poly  # type: ignore[import-untyped]
+    from scipy.signal import resample_poly
 
     counts = read_openbci(file).counts(24.0)
     x = counts * uv_per_count(24.0)
@@ -180,7 +180,7 @@ def plot(result: Comparison, file: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
+    from scipy.signal import butter, sosfiltfilt
 
     shown = butter(3, (1, 40), "bandpass", fs=128, output="sos")
     figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(10, 9), layout="constrained")

@@ -14,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import signal  # type: ignore[import-untyped]
+from scipy import signal
 
 from phantomd.contracts import MONTAGE
 from phantomd.devices.base import Address

@@ -79,8 +79,9 @@ def soak(live: LiveDaemon, seconds: float) -> int:
     behind = 128 * passed_s - watcher.frames
     bad = growth_mb > GROWTH_MB or watcher.lost or watcher.crooked or behind > 128
     print(
-        f"{'FAILED' if bad else 'passed'}: memory grew by {growth_mb:.1f} MB, {watcher.lost} "
-        f"frames lost at the subscriber, {watcher.crooked} instants off the grid, {behind:.0f} behind"
+        f"{'FAILED' if bad else 'passed'}: memory grew by {growth_mb:.1f} MB, "
+        f"{watcher.lost} frames lost at the subscriber, {watcher.crooked} instants off the grid, "
+        f"{behind:.0f} behind"
     )
     return int(bad)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import sosfilt, sosfilt_zi  # type: ignore[import-untyped]
+from scipy.signal import sosfilt, sosfilt_zi
 
 from phantomd.core.sos import FilterBank
 from phantomd.signal.designs import Sos, bank

@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import sosfilt, sosfilt_zi  # type: ignore[import-untyped]
+from scipy.signal import sosfilt, sosfilt_zi
 
 from phantomd.core.sos import FilterBank
 from phantomd.signal.designs import band_pass, bank

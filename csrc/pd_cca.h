@@ -20,16 +20,17 @@
  * turns, exact after any number of samples. A result depends on the samples within the window
  * and on how they lie to the hop, not on how they were pushed, nor on the instruction set.
  *
- * Rank rule. A channel is flat when its standard deviation is at most 1e-11 of the largest one or
- * 4 ulp of its own mean, or its squares underflow. Of the others the one that keeps most of its variance is taken
- * next, until none keeps more than 1e-10 of it: what is left is a linear combination
- * (average reference, a channel twice). A harmonic that keeps at most 1e-7 of its norm after the lower ones
- * is left out. Within cond(Cxx) <= 1e6 nothing is left out, and the correlation is that of QR
- * and SVD to 1e-9.
+ * Rank rule. A channel is flat when its standard deviation is at most 1e-11 of the
+ * largest one or 4 ulp of its own mean, or its squares underflow. Of the others the one that
+ * keeps most of its variance is taken next, until none keeps more than 1e-10 of
+ * it: what is left is a linear combination (average reference, a channel twice). A
+ * harmonic that keeps at most 1e-7 of its norm after the lower ones is left out. Within
+ * cond(Cxx) <= 1e6 nothing is left out, and the correlation is that of QR and SVD to 1e-9.
  *
  * One block of memory, the caller's, without pointers: copied, it goes on
  * elsewhere. One thread at a time owns it: the tick thread, or whoever pushes.
- * Nothing allocates, blocks or fails after init; correlate takes 64 KiB of stack. Samples in any unit.
+ * Nothing allocates, blocks or fails after init; correlate takes 70 KiB of stack. Samples in any
+ * unit.
  */
 #ifndef PD_CCA_H
 #define PD_CCA_H
@@ -82,8 +83,8 @@ enum pd_cca_state {
 /* Bytes of the block; 0 for a configuration that can't be. */
 size_t pd_cca_bytes(const struct pd_cca_config *config);
 
-/* `cca` has pd_cca_bytes, 8-byte aligned (64 is faster). Factors the references of every window:
- * 10 µs a target and second of window. 0 or -EINVAL. */
+/* `cca` has pd_cca_bytes, 8-byte aligned (64 is faster). Factors the references of every window,
+ * some 30 µs a target and 250 samples. 0 or -EINVAL. */
 int pd_cca_init(struct pd_cca *cca, const struct pd_cca_config *config);
 
 /* As before the first sample. */

@@ -205,7 +205,8 @@ INLINED void largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32_
     }
     double size = n;
     lanes spread = frobenius - trace * trace / size;
-    spread = EITHER(spread < 0, zero, spread) + 1e-14 * frobenius;  /* rounding must not put x below */
+    /* Rounding must not put x below the eigenvalue. */
+    spread = EITHER(spread < 0, zero, spread) + 1e-14 * frobenius;
     spread *= (size - 1.0) / size;
     root(&spread);
     lanes x = trace / size + spread;

@@ -33,7 +33,7 @@ struct pd_cca_cross {
     uint32_t n_harmonics, target_lanes;
 };
 
-/* rho: target_lanes. work: rank × 2 n_harmonics × PD_CCA_LANES doubles, 8-byte aligned. rank > 0. */
+/* rho: target_lanes. work: rank × 2 n_harmonics × PD_CCA_LANES doubles. rank > 0. */
 void pd_cca_largest(const struct pd_cca_factor *factor, const struct pd_cca_cross *problem,
                     double *work, double *rho);
 

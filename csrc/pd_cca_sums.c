@@ -9,7 +9,7 @@
 
 #define INLINED static inline __attribute__((always_inline))
 #define LANES PD_CCA_LANES
-#define TILE 6                      /* channels at a time: with 256-bit vectors 12 of 16 registers */
+#define TILE 6                      /* channels at a time: 12 of 16 registers of 256 bits */
 #define MOST_PARTS 5
 
 typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)),

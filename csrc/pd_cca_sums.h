@@ -1,5 +1,6 @@
 /* Sums over a stretch of samples, and how stretches are joined: pd_cca's arithmetic.
- * A node is one stretch. Stateless; any thread; nothing allocates or fails. All arrays are
+ * A node is one stretch: gathered, it has sums where `mean` is, all of them about
+ * base and in the block's own phase; finished, it is what the struct says. Stateless; any thread; nothing allocates or fails. All arrays are
  * 8-byte aligned; channels and targets padded to eight, the padding being 0. */
 #ifndef PD_CCA_SUMS_H
 #define PD_CCA_SUMS_H
@@ -15,10 +16,10 @@ struct pd_cca_shape {
 struct pd_cca_node {
     double *n;                      /* samples */
     double *base;                   /* [channel_lanes] the first sample */
-    double *mean;                   /* [channel_lanes] less base; a sum until the node is finished */
-    double *gram;                   /* [n_channels][channel_lanes] about the mean (base until then) */
+    double *mean;                   /* [channel_lanes] less base */
+    double *gram;                   /* [n_channels][channel_lanes] about the mean */
     double *sums;                   /* [width] of the references */
-    double *cross;                  /* [n_channels][width] of samples less mean (base) × references */
+    double *cross;                  /* [n_channels][width], samples less mean × references */
 };
 
 static inline size_t pd_cca_node_doubles(const struct pd_cca_shape *shape)

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeVar, overload
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import msgspec
 import numpy as np
 import numpy.typing as npt

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import msgspec
 
 from phantomd.contracts import control_paths

@@ -35,7 +35,7 @@ def band_pass(edges_hz: Edges, rate_hz: float, order: int = ORDER) -> Sos:
 
     Raises ConfigError for edges that are not 0 < low < high < rate / 2, or an order outside 1..12.
     """
-    from scipy.signal import butter  # type: ignore[import-untyped]
+    from scipy.signal import butter
 
     low, high = edges_hz
     if not 0 < low < high < rate_hz / 2:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.signal import convolve, resample_poly  # type: ignore[import-untyped]
+from scipy.signal import convolve, resample_poly
 
 from phantomd.config import GridConfig
 from phantomd.contracts import GRID_NS, DeviceSpec, Flag

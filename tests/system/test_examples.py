@@ -1,6 +1,7 @@
 """The examples, and the README's five lines, run against a living daemon."""
 
 import asyncio
+import itertools
 import os
 import re
 import subprocess
@@ -19,7 +20,11 @@ async def _lines(daemon_at, command: list[str], n: int) -> list[list[str]]:
             *(part.replace("PORT", eeg_port) for part in command), stdout=subprocess.PIPE
         )
         assert process.stdout is not None
-        lines = [(await process.stdout.readline()).decode().split() for _ in range(n)]
+        lines: list[list[str]] = []
+        while len(lines) < n:
+            words = (await process.stdout.readline()).decode().split()
+            if words and words[0].isdigit():  # NumPy breaks long arrays over lines
+                lines.append(words)
         if process.returncode is None:
             process.kill()
         await process.wait()
@@ -28,7 +33,7 @@ async def _lines(daemon_at, command: list[str], n: int) -> list[list[str]]:
 
 def _check(lines: list[list[str]]) -> None:
     assert len(lines) == 5
-    for before, after in zip(lines, lines[1:], strict=False):
+    for before, after in itertools.pairwise(lines):
         assert int(after[0]) == int(before[0]) + 1
         assert int(after[1]) == int(before[1]) + 7_812_500
 

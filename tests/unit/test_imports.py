@@ -34,8 +34,6 @@ CLIENTS = {
     "client": {"contracts", "errors", "control"},
     "console": {"contracts", "errors", "control", "client"},
 }
-#: What plays a headset from a recording is no part of the daemon: only the commands know it.
-PLAYER = "devices/emulator.py"
 
 SOURCES = sorted(
     path
@@ -71,8 +69,6 @@ def imported(path: Path) -> set[str]:
 def allowed(path: Path) -> set[str]:
     relative = path.relative_to(PACKAGE)
     room = relative.parts[0].removesuffix(".py")
-    if relative.as_posix() == PLAYER:
-        room = "cli"
     if room in CLIENTS:
         return {room, *CLIENTS[room]}
     above = set(ROOMS[: ROOMS.index(room) + 1])
@@ -83,16 +79,6 @@ def allowed(path: Path) -> set[str]:
 def test_imports_point_up_the_list_of_rooms(path):
     down = imported(path) - allowed(path)
     assert not down, f"{path.relative_to(PACKAGE)} imports {sorted(down)}, which stand below it"
-
-
-def test_nobody_but_the_commands_imports_what_plays_a_headset():
-    name = "phantomd." + PLAYER.removesuffix(".py").replace("/", ".")
-    users = {
-        path.relative_to(PACKAGE).parts[0]
-        for path in SOURCES
-        if name in path.read_text(encoding="utf-8")
-    }
-    assert users <= {"cli"}
 
 
 def test_every_file_has_a_room():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import signal  # type: ignore[import-untyped]
+from scipy import signal
 
 from phantomd.contracts import MONTAGE
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Pump
