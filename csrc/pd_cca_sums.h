@@ -1,7 +1,8 @@
 /* Sums over a stretch of samples, and how stretches are joined: pd_cca's arithmetic.
- * A node is one stretch: gathered, it has sums where `mean` is, all of them about
- * base and in the block's own phase; finished, it is what the struct says. Stateless; any thread; nothing allocates or fails. All arrays are
- * 8-byte aligned; channels and targets padded to eight, the padding being 0. */
+ * A node is one stretch: gathered, it has sums where `mean` is, all of them about base and in the
+ * block's own phase; finished, it is what the struct says. Stateless; any thread; nothing allocates
+ * or fails. All arrays are 8-byte aligned; channels and targets padded to eight, the padding
+ * being 0. */
 #ifndef PD_CCA_SUMS_H
 #define PD_CCA_SUMS_H
 

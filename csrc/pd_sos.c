@@ -33,6 +33,7 @@ struct response {
     uint32_t n_sections;
     double z[PD_SOS_MAX_BAND_SECTIONS][2];
     double input;                   /* 1 first, then 0 */
+    double largest;                 /* sum of all |z|: no input of 1 makes a state larger */
 };
 
 static void begin(struct response *h, const struct pd_sos_section *sections, uint32_t n_sections)
@@ -40,6 +41,7 @@ static void begin(struct response *h, const struct pd_sos_section *sections, uin
     h->sections = sections;
     h->n_sections = n_sections;
     h->input = 1;
+    h->largest = 0;
     memset(h->z, 0, n_sections * sizeof *h->z);
 }
 
@@ -52,6 +54,7 @@ static double next_magnitude(struct response *h)
         double y = s->b0 * x + h->z[i][0];
         h->z[i][0] = s->b1 * x - s->a1 * y + h->z[i][1];
         h->z[i][1] = s->b2 * x - s->a2 * y;
+        h->largest += fabs(h->z[i][0]) + fabs(h->z[i][1]);
         x = y;
     }
     return fabs(x);
@@ -68,7 +71,7 @@ static int find_settle(const struct pd_sos_section *sections, uint32_t n_section
         double half = 0;
         for (; n < until; n++) half += next_magnitude(&h);
         total += half;
-        if (!isfinite(total)) return -ERANGE;
+        if (!(total + h.largest <= PD_SOS_LARGEST)) return -EINVAL;
         if (half <= 1e-3 * tolerance * total && n > 4 * n_sections) break;
         if (n >= 2 * PD_SOS_MAX_SETTLE) return -ERANGE;
     }

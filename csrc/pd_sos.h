@@ -7,24 +7,26 @@
  *
  *   y = b0 x + z0      z0 = b1 x - a1 y + z1      z1 = b2 x - a2 y
  *
- * Missing samples. NaN, an infinity, or a value beyond ±PD_SOS_LARGEST is a missing sample:
- * its output is NaN in every band. Meanwhile the filters coast: time goes on in them, fed
- * with the channel's level, its mean over the last PD_SOS_LEVEL_S or so (exponential). So
- * an offset stays and does not ring, and oscillations die away as the poles have it. A gap of more than
- * PD_SOS_COAST_S leaves nothing worth keeping, and the electrode may have drifted: the first value
- * after it starts the channel anew, as the first value of all does, in the state
- * sosfilt_zi · value, as if that value had been there forever. 62 mV of electrode offset do
- * not ring. Holding the state loses the phase: twice the error after 12 to 50 ms of clean
- * EEG. Holding the last value holds a peak of the mains: twice the error where there is hum.
- * docs/sos.md has the measurements. What the source has bridged (up to 20 ms) is not missing.
+ * Missing samples. NaN, an infinity, or a value beyond ±PD_SOS_LARGEST is a missing
+ * sample: its output is NaN in every band. Meanwhile the filters coast: time goes on in
+ * them, fed with the channel's level, its exponential mean over PD_SOS_LEVEL_S. So an
+ * offset stays and does not ring, and oscillations die away as the poles have it. A gap of
+ * more than PD_SOS_COAST_S leaves nothing worth keeping, and the electrode may have
+ * drifted: the first value after it starts the channel anew, as the first of all does, in
+ * the state sosfilt_zi · value, as if it had been there forever: 62 mV of electrode offset
+ * do not ring. Holding the state instead loses the phase: twice the error after 12 to 50 ms
+ * of clean EEG. Holding the last value holds a peak of the mains: twice the error where
+ * there is hum. docs/sos.md has the measurements. What the source has bridged (up to
+ * 20 ms) is not missing.
  *
- * Settling. After n samples without a gap a band's output is defined once it no
- * longer depends on what was there before them: whatever bounded signal that was, it moves the
- * output by at most `tolerance` of the largest output that a signal of that bound can give.
- * That is the first n with sum over k >= n of |h[k]| <= tolerance · sum of |h|, h being the
- * impulse response of the whole band; repeated poles, which a formula of the pole radius misses,
- * are in it. Before that the values are there, as sosfilt has them, and it is the caller who
- * leaves them out: pd_sos_fed counts, pd_sos_defined compares.
+ * Settling. After n values without a gap a band's output is defined once it no longer
+ * depends on what was before them: whatever bounded signal that was, it moves the output by
+ * at most `tolerance` of the largest output that a signal of that bound can give. That is
+ * the first n with sum over k >= n of |h[k]| <= tolerance · sum of |h|, h being the impulse
+ * response of the whole band. It has in it what a formula of the largest pole radius
+ * misses: repeated poles, and poles whose ringing the other sections take away. Before that
+ * the values are there, as sosfilt has them, and it is the caller who leaves them out:
+ * pd_sos_fed counts, pd_sos_defined compares.
  *
  * The caller gives all memory. Designs (bands, sections) are read only and may be
  * shared. The state is plain, without pointers: copied, it goes on elsewhere.
@@ -44,13 +46,13 @@
 #define PD_SOS_MAX_BAND_SECTIONS 64u
 #define PD_SOS_LARGEST_COEFFICIENT 1e6
 #define PD_SOS_MAX_SETTLE (1u << 22)    /* 4.6 h at 250 Hz, 140 s at 30 kHz */
-#define PD_SOS_LARGEST 1e150        /* beyond it, a missing sample: no state can overflow */
+#define PD_SOS_LARGEST 1e150        /* beyond it, a missing sample; and of a state's gain */
 #define PD_SOS_LEVEL_S 0.5
 #define PD_SOS_COAST_S 1.0
 
 struct pd_sos_section {
     double b0, b1, b2, a1, a2;      /* a0 = 1 */
-    double level0, level1;          /* z0, z1 for a constant 1 into the band; made by pd_sos_design */
+    double level0, level1;          /* z0, z1 for a constant 1 into the band: pd_sos_design's */
     double reserved;
 };
 
@@ -79,8 +81,9 @@ struct pd_sos_lanes {
 };
 
 /* One band: from b0..a2 of its sections, their levels and the band's settle.
- * tolerance in (0, 1). 0; -EINVAL: no section, or a number that is none; -EDOM: a pole on or
- * outside the unit circle; -ERANGE: it takes more than PD_SOS_MAX_SETTLE samples.
+ * tolerance in (0, 1). 0; -EINVAL: no section, a number that is none, or a gain so large that a
+ * state could overflow; -EDOM: a pole on or outside the unit circle; -ERANGE: it takes
+ * more than PD_SOS_MAX_SETTLE samples.
  * Runs the impulse response: milliseconds for long ones. */
 int pd_sos_design(struct pd_sos_section *sections, uint32_t n_sections, double tolerance,
                   uint32_t *settle);

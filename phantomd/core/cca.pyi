@@ -13,8 +13,8 @@ class CanonicalCorrelation:
 
     Absence: a window that is not filled, that holds a NaN, an infinity or squares that overflow, or
     in which no channel varies, has NaN for all its targets, and ``states`` says why. Nothing is
-    left of a sample that has left the window. Channels that are flat, or linear combinations of others,
-    are left out (pd_cca.h has the rule), and ``ranks`` counts those that stayed.
+    left of a sample that has left the window. Channels that are flat, or linear combinations of
+    others, are left out (pd_cca.h has the rule), and ``ranks`` counts those that stayed.
 
     One thread at a time. The GIL is released.
     """
@@ -59,7 +59,7 @@ class CanonicalCorrelation:
         """For each window and target, how many sines and cosines can be told apart in it."""
     @property
     def states(self) -> tuple[str, ...]:
-        """For each window, what the last correlations are: "defined", "filling", "missing", "flat"."""
+        """For each window, its last correlations: "defined", "filling", "missing" or "flat"."""
     @property
     def ranks(self) -> tuple[int, ...]:
         """For each window, the channels that the last correlation stood on; 0 = undefined."""

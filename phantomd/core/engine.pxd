@@ -1,5 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from phantomd.core.clock cimport pd_clock_report
 from phantomd.core.hist cimport pd_hist
 from phantomd.core.intake cimport Intake, pd_spsc
 from phantomd.core.ring cimport Ring, pd_ring
@@ -9,20 +10,6 @@ cdef extern from "pd_time.h" nogil:
     int64_t pd_time_now()
     int64_t pd_time_wall_offset()
     const int64_t PD_NO_TIME
-
-
-cdef extern from "pd_clock.h" nogil:
-    struct pd_clock_report:
-        double rate_hz
-        double rate_sd_ppm
-        double offset_sd_ns
-        double uncertainty_ns
-        double jitter_ns
-        double clump
-        uint64_t blocks
-        uint64_t steps
-        uint64_t follows
-        int32_t locked
 
 
 cdef extern from "pd_event.h" nogil:

@@ -56,7 +56,8 @@ class FilterBank:
         """uint32 [channels]: values since the last gap; 0 while the newest is missing."""
 
     def defined(self, window: int = 1) -> npt.NDArray[np.bool_]:
-        """bool [bands, channels]: whether the newest ``window`` outputs are there and settled."""
+        """bool [bands, channels]: whether the newest ``window`` outputs are there and settled.
+        Raises ValueError for a window that is none."""
 
     def zi(self, band: int) -> Array:
         """float64 [sections, 2, channels]: a copy of the state, as ``sosfilt(axis=0)`` has it.

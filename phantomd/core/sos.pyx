@@ -32,12 +32,13 @@ cdef class FilterBank:
                                  f"{PD_SOS_MAX_BAND_SECTIONS} sections")
             if not (sos[:, 3] == 1).all():
                 raise ValueError(f"band {band} is not normalised: a0 must be 1")
+        if not 1 <= n_channels <= 65536:
+            raise ValueError(f"{n_channels} channels, not 1 to 65536")
         cdef uint32_t n_bands = len(designs), n_sections = sum(map(len, designs)), band_sections
         cdef uint32_t channels = n_channels
         cdef size_t need = pd_sos_state_bytes(n_sections, channels)
         if need == 0:
-            raise ValueError(f"a bank has 1 to 65536 sections and channels, "
-                             f"not {n_sections} and {n_channels}")
+            raise ValueError(f"a bank has 1 to 65536 sections, not {n_sections}")
         section_memory = aligned(n_sections * sizeof(pd_sos_section))
         band_memory = aligned(n_bands * sizeof(pd_sos_band))
         self.state = aligned(need)
@@ -59,8 +60,8 @@ cdef class FilterBank:
             if rc == -ERANGE:
                 raise ValueError(f"band {band} takes more than four million samples to settle")
             if rc:
-                raise ValueError(f"band {band} has a coefficient that is none, or the tolerance "
-                                 f"{tolerance} is not between 0 and 1")
+                raise ValueError(f"band {band} has a coefficient that is none or too large, or the "
+                                 f"tolerance {tolerance} is not between 0 and 1")
             first += band_sections
         if pd_sos_init(&self.c, c_bands, n_bands, sections, channels, rate_hz,
                        address(self.state), need):
@@ -82,7 +83,9 @@ cdef class FilterBank:
     def fed(self):
         return np.array([pd_sos_fed(&self.c, i) for i in range(self.c.n_channels)], np.uint32)
 
-    def defined(self, uint32_t window=1):
+    def defined(self, window=1):
+        if not 1 <= window <= 0xFFFFFFFF:
+            raise ValueError(f"a window of {window} samples")
         return np.array([[pd_sos_defined(&self.c, band, channel, window)
                           for channel in range(self.c.n_channels)]
                          for band in range(self.c.n_bands)], np.bool_)

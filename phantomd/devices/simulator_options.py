@@ -131,7 +131,7 @@ class Word(msgspec.Struct, frozen=True):
 OPTIONS: dict[str, Number | Word] = {
     "seed": Number("seed", 0, 2**64 - 1, whole=True),
     "channels": Number("channels", 1, MAX_CHANNELS, whole=True),
-    "rate_hz": Number("rate_hz", 16, 16_000),
+    "rate_hz": Number("rate_hz", 64, 16_000),
     "adc": Word("quantise", {"cyton": True, "ideal": False}),
     "background_uv": Number("background_uv", 0, 1000),
     "exponent": Number("background_exponent", 0, 2),

@@ -277,6 +277,16 @@ def test_a_missing_sample_makes_its_windows_undefined_and_then_no_bit_of_it_is_l
             assert np.isnan(rho[w]).all() if inside else np.array_equal(rho[w], expected[w])
 
 
+def test_a_reset_leaves_no_bit_of_what_was_before() -> None:
+    x = noise(300, 5)
+    fresh, cca = (CanonicalCorrelation(FORTY, [200], rate_hz=RATE, channels=5) for _ in "ab")
+    cca.push(np.full((444, 5), np.nan))
+    cca.reset()
+    cca.push(x)
+    fresh.push(x)
+    assert np.array_equal(cca.correlations(), fresh.correlations())
+
+
 def test_200_millivolts_leave_no_bit_behind() -> None:
     x = noise(600, 8) + 62e3
     struck = x.copy()

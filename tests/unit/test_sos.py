@@ -341,9 +341,10 @@ def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
         FilterBank(DESIGNS, 2, RATE_HZ, tolerance=tolerance)
 
 
-def test_no_channels_are_refused() -> None:
+@pytest.mark.parametrize("channels", [-1, 0, 65537])
+def test_a_number_of_channels_that_is_none_is_refused(channels: int) -> None:
     with pytest.raises(ValueError, match="channels"):
-        FilterBank(DESIGNS, 0, RATE_HZ)
+        FilterBank(DESIGNS, channels, RATE_HZ)
 
 
 def test_buffers_of_another_shape_are_refused() -> None:
@@ -358,6 +359,8 @@ def test_buffers_of_another_shape_are_refused() -> None:
         filters.bind(np.zeros((5, 4)), np.empty((5, 2, 4)))
     with pytest.raises(ValueError, match="values for 4 channels"):
         filters.seed([1.0])
+    with pytest.raises(ValueError, match="a window of 0"):
+        filters.defined(0)
     with pytest.raises(IndexError, match="no band 1"):
         filters.zi(1)
 
