@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
-.PHONY: help run test tools lint c-test py-test fuzz sim-hour bench bench-tick \
+.PHONY: help run test tools lint c-test fuzz-short py-test fuzz sim-hour bench bench-tick \
 	bench-subscribers soak plots sanitize clean
 
 help:            ## this list
@@ -16,7 +16,7 @@ help:            ## this list
 run: $(VENV)/.run $(VENV)/.built        ## build, and run the daemon with the simulator
 	$(BIN)/phantomd $(ARGS)
 
-test: $(VENV)/.test $(VENV)/.built lint c-test py-test   ## build, and run all tests
+test: $(VENV)/.test $(VENV)/.built lint c-test fuzz-short py-test   ## build, and run all tests
 
 # -- what has to be there --------------------------------------------------------------------------
 
@@ -63,6 +63,11 @@ c-test: tools                           ## C tests under ASan, UBSan and TSan
 py-test: $(VENV)/.test $(VENV)/.built
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+fuzz-short:                             # a hundred thousand inputs a target, always the same
+	@command -v clang clang-14 >/dev/null \
+		|| { echo "clang is missing: install the packages clang-14 libclang-rt-14-dev"; exit 1; }
+	$(MAKE) -C tests/fuzz short
+
 # -- campaigns: each has a short form in `make test` -----------------------------------------------
 
 SECONDS_EACH ?= 300
@@ -88,7 +93,9 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.clock_accuracy --plot docs/img/clock.png
 	$(BIN)/python -m benches.resampler_plot
 	$(BIN)/python -m benches.simulator_plot
-	$(BIN)/python -m benches.recording_plot
+	$(BIN)/python -m benches.recording --plot docs/img/recording.png
+	$(BIN)/python -m benches.sos_plot --plot docs/img/sos.png
+	$(BIN)/python -m benches.cca_plot --plot docs/img
 
 sanitize: tools                         ## the whole Python suite over a core built with ASan and UBSan
 	$(MAKE) -f Makefile $(VENV)/.test

@@ -60,11 +60,11 @@ def scipy_loop(x: Array) -> Callable[[], list[Array]]:
 
 def ezmsg_loop(x: Array) -> Callable[[], list[Array]]:
     pytest.importorskip("ezmsg.sigproc", reason="ezmsg-sigproc is not installed: a peer less")
-    from ezmsg.sigproc.butterworthfilter import (  # type: ignore[import-not-found]
+    from ezmsg.sigproc.butterworthfilter import (
         ButterworthFilterSettings,
         ButterworthFilterTransformer,
     )
-    from ezmsg.util.messages.axisarray import AxisArray  # type: ignore[import-not-found]
+    from ezmsg.util.messages.axisarray import AxisArray
 
     time = AxisArray.TimeAxis(fs=RATE_HZ)
     message = AxisArray(x, dims=["time", "ch"], axes={"time": time})
