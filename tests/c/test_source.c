@@ -345,6 +345,7 @@ static void test_a_warmed_source_goes_on_with_the_same_values(void)
     pd_source_warm(&warmed, 0, rig->source.taken);
     CHECK(pd_ring_next(&rig->events) == events, "what was told already is not told again");
     CHECK(warmed.taken == rig->source.taken);
+    warmed.before = &rig->source;
 
     const int64_t grid_t0_ns = rig->t0_ns + GRID_OFFSET_NS;
     for (uint64_t i = 800; i < 1200; i++) {
