@@ -9,7 +9,7 @@
 #define LOCK_NS 2e8
 #define LOCK_SPAN_NS 1e8            /* of arrivals: one stale backlog is no lock */
 #define LOCK_SAMPLES 8.0
-#define DEFAULT_PRIOR_PPM 100.0
+#define DEFAULT_PRIOR_PPM 20.0
 #define PRIOR_WANDER 1e-6           /* what a learnt rate may have changed by since */
 #define MIN_SLOPE (-0.75)           /* four times the nominal rate, and a quarter: keeps */
 #define MAX_SLOPE 3.0               /* the read-out rising whatever comes in */
@@ -247,7 +247,7 @@ static void fit_line(struct pd_clock *clock, double x_ref)
     if (sum.uu + ridge > 0.0) clock->slope_sd = sqrt(variance / (sum.uu + ridge));
     clock->spread_ns = sqrt(variance);
     clock->offset_sd_ns = sqrt(variance / sum.weight + square(clock->slope_sd * sum.u));
-    if (count >= TREND_BLOCKS) lower_line(clock, weight, ridge, x_ref, y_ref);
+    if (count >= 2) lower_line(clock, weight, ridge, x_ref, y_ref);
     clock->line_y_ns -= bias_ns(clock);     /* which is of the residuals about that line */
 }
 

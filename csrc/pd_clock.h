@@ -42,7 +42,7 @@ enum {                              /* what an observation did */
 struct pd_clock;                    /* defined below; fields are private */
 
 /* rate_hz: the nominal rate. prior_ppm: how far the true rate may well be from
- * it (0: the default, 100 ppm). transport_ns: known constant delay, subtracted. */
+ * it (0: the default, 20 ppm; data that say otherwise win). transport_ns: known constant delay, subtracted. */
 void pd_clock_init(struct pd_clock *clock, double rate_hz, double prior_ppm, int64_t transport_ns);
 
 /* Forgets the offset, keeps what was learnt about the rate: the device came
