@@ -42,6 +42,7 @@ from phantomd.engine.ledger import (
 )
 from phantomd.engine.publish import Publisher, Waker
 from phantomd.engine.supervisor import Supervisor
+from phantomd.engine.wallclock import WallClock
 from phantomd.errors import JournalError, PhantomError
 from phantomd.intents.panic import Latch, PanicLatch
 from phantomd.net.control import ControlServer
@@ -94,6 +95,7 @@ class Daemon:
         self._control_time = self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
         self._lag: LoopLag | None = None
+        self._wall_clock = WallClock(self._wall_clock_stepped)
         self._envelope = Envelope("events", self._epoch.hex, json=True)
         self.publisher = Publisher(self.engine, self._publish_frames, self._emit)
         self.supervisor = Supervisor(
@@ -217,6 +219,7 @@ class Daemon:
         # What is loaded now stays: a full collection would keep the loop for tens of milliseconds.
         gc.collect()
         gc.freeze()
+        self._wall_clock.start()
         self._ready = True
         _notify("READY=1\nSTATUS=streaming")
         log.info(
@@ -228,6 +231,7 @@ class Daemon:
         )
 
     async def _stop_ready(self) -> None:
+        self._wall_clock.stop()
         self._ready = False
         _notify("STOPPING=1")
         gc.unfreeze()
@@ -265,6 +269,18 @@ class Daemon:
             self.publisher.leave_grid(now_ns())
             self.streams["eeg"].restart()
             self.publisher.enter_grid()
+
+    def _wall_clock_stepped(self, old_ns: int, new_ns: int) -> None:
+        self.streams["events"].announce(self._envelope.clock(new_ns))
+        step_s = (new_ns - old_ns) * 1e-9
+        self.emit(
+            Event(
+                "clock",
+                "warning",
+                f"the host's clock was stepped by {step_s:+.3f} s, or the host slept; t_ns goes on",
+                fields={"wall_offset_ns": new_ns, "step_s": step_s},
+            )
+        )
 
     # -- what control asks -------------------------------------------------------------------------
 
