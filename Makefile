@@ -105,7 +105,7 @@ sanitize: tools                         ## the whole Python suite over a core bu
 		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		PHANTOMD_DATA=$${PHANTOMD_DATA:-$(abspath ../shared/data)} \
-		$(CURDIR)/$(BIN)/python -m pytest -q -p no:cacheprovider tests/unit tests/sim -k 'not million'
+		$(CURDIR)/$(BIN)/python -m pytest -q -s -p no:cacheprovider tests/unit tests/sim -k 'not million'
 
 clean:                                  ## all that was built; not the virtual environment
 	rm -rf build dist *.egg-info phantomd/core/*.so

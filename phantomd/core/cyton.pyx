@@ -1,5 +1,6 @@
 """Cyton packets: encoder, parser, driver. See cyton.pyi."""
 
+from cython cimport no_gc_clear
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from phantomd.core.intake cimport Driver, Intake
@@ -79,6 +80,7 @@ cdef class Parser:
         return self.parser.n_pending
 
 
+@no_gc_clear                        # its pump may be running until it goes
 cdef class CytonDriver(Driver):
     def __init__(self, Intake intake not None, gains=(24.0,) * 8):
         cdef double gain[8]

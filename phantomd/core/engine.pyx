@@ -59,6 +59,7 @@ cdef void *pages(size_t n, int *lock_error) noexcept nogil:
     return memory
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Source:
     def __cinit__(self, Intake intake, Ring grid not None, Ring events not None, *,
                   uint32_t n_channels, uint32_t slot=0, uint32_t flags=0,
@@ -156,9 +157,8 @@ cdef class Source:
         self.source.taken = self.source.state.next
 
 
-@no_gc_clear                        # __dealloc__ needs the list of retired plans
 # The garbage collector must not take the plan from a thread that still ticks: __dealloc__ ends it.
-@cython.no_gc_clear
+@no_gc_clear
 cdef class Engine:
     def __cinit__(self, int64_t grid_t0_ns, *, uint32_t n_events=4096):
         self.retired = []

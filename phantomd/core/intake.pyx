@@ -1,5 +1,6 @@
 """Intake, drivers and pumps. See intake.pyi."""
 
+from cython cimport no_gc_clear
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
@@ -14,6 +15,7 @@ cdef int64_t _time_or_none(object t_ns):
     return PD_NO_TIME if t_ns is None else t_ns
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Intake:
     def __init__(self, Ring ring, double rate_hz, uint32_t n_values, uint32_t modulus=0):
         if pd_intake_init(&self.intake, &ring.ring, &self.counts, rate_hz, modulus, n_values):
@@ -89,6 +91,7 @@ cdef class Intake:
         memcpy(&self.intake.state, <const char *>saved, sizeof(pd_intake_state))
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Driver:
     def feed(self, const uint8_t[::1] data, int64_t arrival_ns):
         if self.driver.feed == NULL:
@@ -121,6 +124,7 @@ cdef class Driver:
         memcpy(self.driver.state, <const char *>saved, self.driver.state_bytes)
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Pump:
     def __cinit__(self, Driver driver not None, int fd=-1, *, int notify_fd=-1, int priority=60,
                   int cpu=-1):

@@ -1,5 +1,6 @@
 """Intake journal: queues and writer thread. See journal.pyi."""
 
+from cython cimport no_gc_clear
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
@@ -24,6 +25,7 @@ cdef extern from "pd_spsc.h" nogil:
     size_t SPSC_BYTES "sizeof(struct pd_spsc)"
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Tap:
     def __cinit__(self, uint32_t n_bytes=1 << 21):
         self.queue = <pd_spsc *>calloc(1, SPSC_BYTES)
@@ -54,6 +56,7 @@ cdef class Tap:
         free(scratch)
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class JournalWriter:
     def __cinit__(self, int fd):
         self.taps = []

@@ -1,6 +1,7 @@
 """Ring of fixed-size frames. See ring.pyi."""
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cython cimport no_gc_clear
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -10,6 +11,7 @@ cdef extern from "<sys/mman.h>" nogil:
     int mlock(const void *at, size_t n)
 
 
+@no_gc_clear                        # a thread may be using its memory until the last owner goes
 cdef class Ring:
     def __init__(self, uint32_t words, uint32_t n_slots, *, uint64_t first=0, memory=None):
         cdef size_t need = pd_ring_bytes(words, n_slots)

@@ -1,5 +1,6 @@
 """The simulator's driver and its truth. See sim.pyi."""
 
+from cython cimport no_gc_clear
 from libc.errno cimport EINVAL
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -137,6 +138,7 @@ cdef pd_sim *_make(object config, pd_intake *intake, object start_ns) except NUL
     return <pd_sim *>block
 
 
+@no_gc_clear                        # its pump may be running until it goes
 cdef class SimDriver(Driver):
     def __cinit__(self, Intake intake not None, config, *, start_ns=None):
         self.intake = intake
