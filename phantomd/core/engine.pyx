@@ -1,6 +1,5 @@
 """The tick engine, its sources, and the reader of the grid. See engine.pyi."""
 
-cimport cython
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

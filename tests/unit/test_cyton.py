@@ -192,7 +192,7 @@ def test_a_daisy_is_taken_off(pty: tuple[int, str]) -> None:
 
     answering(master, answer)
     CytonDevice(Address.parse(f"cyton:{path}")).close()
-    assert b"c" in said
+    assert b"c" in b"".join(said)  # a slow reader gets two commands at once
 
 
 @pytest.mark.usefixtures("quick")
