@@ -74,6 +74,7 @@ static void account_lateness(struct pd_engine *engine, int64_t now_ns)
 static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t now_ns,
                           const struct pd_plan *plan)
 {
+    engine->state.events_next = pd_ring_next(engine->events);
     pd_journal_put(tap, PD_JOURNAL_ENGINE_STATE, 0, now_ns, &engine->state, sizeof engine->state);
     for (uint32_t i = 0; plan && i < plan->n_sources; i++) {
         const struct pd_source *source = plan->source[i];

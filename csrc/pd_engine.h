@@ -37,6 +37,7 @@ struct pd_engine_state {            /* plain: saved with the journal */
     uint64_t beats, beats_skipped;
     int64_t late_said_ns, late_worst_ns;    /* late ticks not told yet */
     uint64_t late_count, late_skipped;
+    uint64_t events_next;           /* in a saved state: index of the first event after it */
 };
 
 struct pd_engine {

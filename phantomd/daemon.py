@@ -247,7 +247,7 @@ class Daemon:
     def emit(self, event: Event) -> None:
         """A line on ``events``, from anybody but the tick."""
         if self._journal is not None:
-            self._journal.note(self.streams["events"].next_seq, now_ns(), event)
+            self._journal.note(now_ns(), event)
         self._emit(event)
 
     def _emit(self, event: Event) -> None:

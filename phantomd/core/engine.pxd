@@ -85,6 +85,7 @@ cdef extern from "pd_engine.h" nogil:
         int64_t grid_t0_ns
         uint64_t beats
         uint64_t beats_skipped
+        uint64_t events_next
     struct pd_engine:
         pd_engine_state state
         uint64_t steps

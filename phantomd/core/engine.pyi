@@ -124,6 +124,9 @@ class Engine:
     @property
     def beats_skipped(self) -> int: ...
     @property
+    def events_next(self) -> int:
+        """After ``restore``: the index that the next event had when the state was saved."""
+    @property
     def grid_t0_ns(self) -> int: ...
     @property
     def tick_lateness(self) -> Histogram: ...

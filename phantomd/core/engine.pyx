@@ -271,6 +271,10 @@ cdef class Engine:
         return self.engine.state.beats_skipped
 
     @property
+    def events_next(self):
+        return self.engine.state.events_next
+
+    @property
     def grid_t0_ns(self):
         return self.engine.state.grid_t0_ns
 

@@ -235,6 +235,11 @@ class Engine:
         )
 
     @property
+    def next_event(self) -> int:
+        """Index of the tick's next event that ``take_events`` will give."""
+        return self._next_event
+
+    @property
     def plan_serial(self) -> int:
         return self._serial
 

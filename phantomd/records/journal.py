@@ -70,9 +70,10 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A line on ``events`` that did not come from the tick, with its place in that stream."""
+    """A line on ``events`` that did not come from the tick, and the tick's event that it stood
+    before."""
 
-    seq: int
+    next_event: int
     event: Event
 
 
@@ -149,9 +150,9 @@ class JournalSession:
             ) from error
         return self.status()
 
-    def note(self, seq: int, t_ns: int, event: Event) -> None:
+    def note(self, t_ns: int, event: Event) -> None:
         """A line on ``events`` that was not the tick's."""
-        self._put(Kind.CONTROL, Note(seq, event), t_ns)
+        self._put(Kind.CONTROL, Note(self._engine.next_event, event), t_ns)
 
     def status(self) -> dict[str, Any]:
         taps = (self._own, self._tick, *self._taps.values())

@@ -231,9 +231,18 @@ class Replay:
         data, _, n_frames, _ = self._reader.drain(now_ns)
         if n_frames:
             self._frames(data, n_frames)
-        events, self._next_event, _ = self._engine.take_events(self._next_event)
-        for raw in events:
+        first = self._next_event
+        events, self._next_event, _ = self._engine.take_events(first)
+        for number, raw in enumerate(events):
+            self._emit_notes(first + number)
             self._emit(describe(raw, self._specs.get))
+        self._emit_notes(self._next_event)
+
+    def _emit_notes(self, next_event: int) -> None:
+        """The lines of others that stood before this event of the tick."""
+        notes = self._journal.notes
+        while notes and notes[0].next_event - self._engine.events_next <= next_event:
+            self._emit(notes.popleft().event)
 
 
 def _records(path: Path, data: bytes) -> Iterator[Record]:
