@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from phantomd.contracts import BASE_PORT, PORTS, EegHeader, Flag
+from phantomd.contracts import BASE_PORT, JSON_STREAMS, PORTS, EegHeader, Flag
 from phantomd.control import Control, refused
 from phantomd.errors import NoDaemon, UsageError
 
@@ -42,7 +42,6 @@ __all__ = [
 
 _RECV_BYTES = 64 * 1024
 _MESSAGE_BYTES = 64 << 20
-_JSON_STREAMS = frozenset({"focus", "trit", "events"})
 _STREAMS = tuple(name for name in PORTS if name not in ("control", "metrics"))
 T = TypeVar("T")
 
@@ -132,7 +131,7 @@ class _Messages:
         self.metadata: dict[str, Any] | None = None
         self.wall_offset_ns = 0
         self.lost = 0
-        self.json = stream in _JSON_STREAMS
+        self.json = stream in JSON_STREAMS
         self._everything = everything
         self._line = b""
         self._unpacker = msgpack.Unpacker(max_buffer_size=_MESSAGE_BYTES, strict_map_key=False)

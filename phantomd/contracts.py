@@ -36,6 +36,8 @@ PORTS: dict[str, int] = {
     "metrics": 11,
 }
 BASE_PORT = 7068
+#: Lines of JSON; of the others ``eeg`` is frames, ``metrics`` HTTP, the rest MessagePack.
+JSON_STREAMS = frozenset({"focus", "trit", "events"})
 
 
 class Flag(enum.IntFlag):
@@ -236,3 +238,18 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.state is not None:
             data["state"] = self.state
         return {**data, "message": self.message, **self.fields}
+
+
+MarkerSource = Literal["ui", "protocol", "external"]
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """``data`` of a message on 7076. ``t_ns``: when it happened."""
+
+    t_ns: int
+    source: MarkerSource
+    label: str
+    payload: dict[str, Any] | None = None
+
+    def data(self) -> dict[str, Any]:
+        return {"source": self.source, "label": self.label, "payload": self.payload}

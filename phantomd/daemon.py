@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,10 @@ import msgspec
 from phantomd import __version__
 from phantomd.config import RELOADABLE, Config, changes, flat, load
 from phantomd.contracts import (
-    PORTS,
     PROTOCOL,
     Event,
     Hello,
+    Marker,
     StageStats,
     Status,
     control_paths,
@@ -40,22 +40,24 @@ from phantomd.engine.ledger import (
     LOOP_DEADLINE_NS,
     LoopLag,
 )
+from phantomd.engine.part import Part
 from phantomd.engine.publish import Publisher, Waker
 from phantomd.engine.supervisor import Supervisor
 from phantomd.engine.wallclock import WallClock
 from phantomd.errors import JournalError, PhantomError
 from phantomd.intents.panic import Latch, PanicLatch
 from phantomd.net.control import ControlServer
-from phantomd.net.envelope import Envelope
+from phantomd.net.history import Subscriber
+from phantomd.net.markers import Markers, marker_stream
+from phantomd.net.messages import Messages
 from phantomd.net.methods import methods, uptime_s
+from phantomd.net.ports import Ports
 from phantomd.net.rpc import Method
-from phantomd.net.stream import StreamServer, eeg_opening, json_opening
 from phantomd.records.journal import JournalSession
 
 log = logging.getLogger(__name__)
 
-#: Two seconds of the grid, and of a stream of events that come in handfuls.
-EEG_HISTORY = 256
+#: Of streams whose messages come in handfuls, on events.
 EVENTS_HISTORY = 1024
 #: What each port may take to give its readers what is left; SIGTERM has a second for everything.
 FLUSH_S = 0.15
@@ -96,39 +98,35 @@ class Daemon:
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
         self._lag: LoopLag | None = None
         self._wall_clock = WallClock(self._wall_clock_stepped)
-        self._envelope = Envelope("events", self._epoch.hex, json=True)
         self.publisher = Publisher(self.engine, self._publish_frames, self._emit)
-        self.supervisor = Supervisor(
-            self.engine, config.montage.labels, self.emit, self._layout_changed
+        self.ports = Ports(config.streams, self._epoch.hex)
+        self._eeg = self.ports.frames(
+            lambda: self.engine.header(self.engine.slots[0], self.publisher.reader).encode()
         )
-        self.streams = {
-            "eeg": self._stream(
-                "eeg",
-                greet=lambda: self.engine.header(
-                    self.engine.slots[0], self.publisher.reader
-                ).encode(),
-                history=EEG_HISTORY,
-                opening=eeg_opening,
-            ),
-            "events": self._stream(
-                "events",
-                greet=self._greet_events,
-                history=EVENTS_HISTORY,
-                opening=json_opening,
-                gap=self._envelope.gap,
-                refuse=self._envelope.error,
-            ),
-        }
+        self._events = self.ports.messages(
+            "events", history=EVENTS_HISTORY, describe=lambda: {"kinds": list(_KINDS)}
+        )
+        self.markers = self._make_markers()
+        self.supervisor = Supervisor(
+            self.engine, config.montage.labels, self.emit, self._layout_changed, self.markers.put
+        )
+        #: Stages behind the tick, in the order of the river.
+        self.parts: list[Part] = []
         self.control = ControlServer(
             self.control_path,
             {name: self._timed(name, method) for name, method in methods(self).items()},
             allow=_group(config.daemon.control_group),
         )
 
-    def _stream(self, name: str, **how: Any) -> StreamServer:
-        streams = self.config.streams
-        port = streams.base_port + PORTS[name] if streams.base_port else 0
-        return StreamServer(name, streams.host, port, max_clients=streams.max_clients, **how)
+    def _make_markers(self) -> Markers:
+        def receive(client: Subscriber, message: dict[str, Any]) -> None:
+            markers.receive(client, message)
+
+        stream = self.ports.messages("markers", history=EVENTS_HISTORY, receive=receive)
+        markers = Markers(
+            marker_stream(stream), lambda reason: self.set_panic(True, reason), self._keep_marker
+        )
+        return markers
 
     def _timed(self, name: str, method: Method) -> Method:
         """What answers at once has a deadline; what waits for a device or a disk has none."""
@@ -142,11 +140,9 @@ class Daemon:
     def _steps(self) -> list[Step]:
         """In the order of starting: ports before the tick, so that no frame is made unseen; devices
         when there is somewhere for their samples to go; control when there is something to say."""
-        eeg, events = self.streams["eeg"], self.streams["events"]
         return [
             ("state", self._start_state, self._finish_panic),
-            ("eeg port", eeg.start, lambda: eeg.close(FLUSH_S)),
-            ("events port", events.start, lambda: events.close(FLUSH_S)),
+            ("ports", self.ports.start, lambda: self.ports.close(FLUSH_S)),
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._close_journal),
             ("devices", self._start_devices, self.supervisor.stop),
@@ -226,7 +222,7 @@ class Daemon:
             "phantomd %s: eeg on %s:%d, control at %s",
             __version__,
             self.config.streams.host,
-            self.streams["eeg"].port,
+            self._eeg.port,
             self.control_path,
         )
 
@@ -239,10 +235,25 @@ class Daemon:
     # -- streaming ---------------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
-        self.publisher.publish(now_ns())
+        time_ns = now_ns()
+        self.publisher.publish(time_ns)
+        for part in self.parts:
+            part.on_tick(time_ns)
 
     def _publish_frames(self, data: bytes, n_frames: int) -> None:
-        self.streams["eeg"].publish(data, n_frames)
+        self._eeg.publish(data, n_frames)
+
+    def say(
+        self, stream: str, t_ns: int | None, data: Mapping[str, Any], late: bool = False
+    ) -> None:
+        """A message of a stage behind the tick."""
+        target = self.ports.streams[stream]
+        assert isinstance(target, Messages)
+        target.publish_data(t_ns, data, late)
+
+    def _keep_marker(self, marker: Marker) -> None:
+        if self._journal is not None:
+            self._journal.keep_marker(now_ns(), marker)
 
     def emit(self, event: Event) -> None:
         """A line on ``events``, from anybody but the tick."""
@@ -253,25 +264,18 @@ class Daemon:
     def _emit(self, event: Event) -> None:
         if event.kind == "device" and event.state in ("stalled", "streaming"):
             self.supervisor.mark(event.device_id, event.state)
-        stream = self.streams["events"]
-        published_ns = now_ns()
-        t_ns = event.fields.get("t_ns", published_ns)
-        age_us = max(0, (published_ns - t_ns) // 1000)
-        stream.publish(self._envelope.data(stream.next_seq, t_ns, age_us, False, event.data()))
-
-    def _greet_events(self) -> bytes:
-        return self._envelope.metadata(
-            None, self.publisher.newest_ns, wall_offset_ns(), {"kinds": list(_KINDS)}
-        )
+        self._events.publish_data(event.fields.get("t_ns", now_ns()), event.data())
 
     def _layout_changed(self, slot: Slot) -> None:
         if slot.number == 0 and self.publisher.reader_grid is not slot.grid:
             self.publisher.leave_grid(now_ns())
-            self.streams["eeg"].restart()
+            self._eeg.restart()
             self.publisher.enter_grid()
+        for part in self.parts:
+            part.layout_changed(slot)
 
     def _wall_clock_stepped(self, old_ns: int, new_ns: int) -> None:
-        self.streams["events"].announce(self._envelope.clock(new_ns))
+        self.ports.tell_clock(new_ns)
         step_s = (new_ns - old_ns) * 1e-9
         self.emit(
             Event(
@@ -291,7 +295,7 @@ class Daemon:
             self.engine.slots[0].epoch.hex,
             self.publisher.newest_ns,
             wall_offset_ns(),
-            {name: stream.port for name, stream in self.streams.items()},
+            self.ports.numbers(),
         )
 
     def status(self) -> Status:
@@ -299,7 +303,7 @@ class Daemon:
             ready=self._ready,
             degraded=[*self._degraded, *self.engine.degraded()],
             devices=self.supervisor.infos(),
-            streams={name: stream.status() for name, stream in self.streams.items()},
+            streams=self.ports.status(),
             sessions=0,
             recording=None,
             panic=self.panic.is_set,
@@ -334,6 +338,13 @@ class Daemon:
 
     async def scan(self) -> list[dict[str, Any]]:
         return await beside(scan, self.supervisor.infos())
+
+    def put_marker(
+        self, label: str, t_ns: int | None, payload: dict[str, Any] | None
+    ) -> dict[str, int]:
+        marker = Marker(now_ns() if t_ns is None else t_ns, "ui", label, payload)
+        self.markers.put(marker)
+        return {"t_ns": marker.t_ns}
 
     def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]:
         """Setting takes effect now, clearing when it is on the disk and nobody has set it since.

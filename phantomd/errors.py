@@ -168,6 +168,12 @@ class BadParams(ControlError):
     code = "bad-params"
 
 
+class BadMarker(ControlError):
+    """A map on the markers port that is no marker."""
+
+    code = "bad-marker"
+
+
 class NotAllowed(ControlError):
     """The peer may not do this."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import msgpack
 import uvloop
 
 T = TypeVar("T")
@@ -96,6 +97,14 @@ def read(sock: socket.socket, size: int) -> bytes:
         assert more, f"the stream ended after {len(data)} of {size} bytes"
         data += more
     return data
+
+
+def read_messages(sock: socket.socket) -> Iterator[dict[str, Any]]:
+    """The maps of a MessagePack stream, as they come."""
+    unpacker = msgpack.Unpacker()
+    while more := sock.recv(1 << 16):
+        unpacker.feed(more)
+        yield from unpacker
 
 
 def read_all(sock: socket.socket) -> bytes:

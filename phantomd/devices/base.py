@@ -12,12 +12,13 @@ To add one: a file here with a class of this shape, a line in ``registry.py``, a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from phantomd.contracts import DeviceSpec
+from phantomd.contracts import DeviceSpec, Marker
 from phantomd.errors import BadAddress, UnsupportedFault
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ class Device(Protocol):
 
     def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
         """Play a fault (simulator). Raises UnsupportedFault."""
+
+
+@runtime_checkable
+class SaysMarkers(Protocol):
+    """A device that has markers of its own, besides its samples (an LSL marker stream, a file)."""
+
+    @property
+    def marker_fd(self) -> int:
+        """Readable when there are some; -1 when there never will be."""
+
+    def take_markers(self) -> Sequence[Marker]:
+        """Those that came since the last call. Does not block."""
 
 
 def no_faults(spec: DeviceSpec) -> UnsupportedFault:

@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState, Event, Level
-from phantomd.devices.base import Address, Device
+from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
+from phantomd.devices.base import Address, Device, SaysMarkers
 from phantomd.devices.registry import check, opener
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
@@ -66,7 +66,9 @@ class Supervisor:
         labels: tuple[str, ...],
         emit: Callable[[Event], None],
         layout_changed: Callable[[Slot], None],
+        put_marker: Callable[[Marker], None] = lambda _: None,
     ) -> None:
+        self._put_marker = put_marker
         self._engine = engine
         self._labels = labels
         self._emit = emit
@@ -233,6 +235,7 @@ class Supervisor:
         one.spec, one.state, one.error = spec, "opening", None
         one.opened_ns = time.monotonic_ns()
         self._layout_changed(one.slot)
+        self._hear_markers(device)
         await beside(device.start)
         self._say(one, "info", f"open: {spec.rate_hz:g} Hz, {len(spec.labels)} channels")
 
@@ -259,7 +262,18 @@ class Supervisor:
             giving.add_done_callback(self._closing.discard)
             await asyncio.shield(giving)
 
+    def _hear_markers(self, device: Device) -> None:
+        if isinstance(device, SaysMarkers) and device.marker_fd >= 0:
+
+            def hear() -> None:
+                for marker in device.take_markers():
+                    self._put_marker(marker)
+
+            asyncio.get_running_loop().add_reader(device.marker_fd, hear)
+
     async def _give_back(self, device: Device, slot: Slot | None) -> None:
+        if isinstance(device, SaysMarkers) and device.marker_fd >= 0:
+            asyncio.get_running_loop().remove_reader(device.marker_fd)
         if slot is not None:
             await beside(_stop_pump, slot)
             self._engine.detach(slot)

@@ -39,6 +39,9 @@ class Asked(Protocol):
     def reload_config(self) -> dict[str, Any]: ...
     async def scan(self) -> list[dict[str, Any]]: ...
     def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]: ...
+    def put_marker(
+        self, label: str, t_ns: int | None, payload: dict[str, Any] | None
+    ) -> dict[str, int]: ...
     async def journal_start(self, path: str | None) -> dict[str, str]: ...
     async def journal_stop(self) -> dict[str, Any]: ...
 
@@ -78,6 +81,12 @@ class PanicSetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class PanicClearParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class MarkerParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    label: Annotated[str, Meta(min_length=1, max_length=256)]
+    t_ns: int | None = None
+    payload: dict[str, Any] | None = None
 
 
 class JournalParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +132,9 @@ def methods(daemon: Asked) -> dict[str, Method]:
         await asyncio.shield(daemon.set_panic(False, params.reason))
         return {"panic": daemon.status().panic}
 
+    def marker_put(params: MarkerParams) -> dict[str, int]:
+        return daemon.put_marker(params.label, params.t_ns, params.payload)
+
     async def device_scan(_: NoParams) -> list[dict[str, Any]]:
         return await daemon.scan()
 
@@ -146,6 +158,7 @@ def methods(daemon: Asked) -> dict[str, Method]:
         "device.impedance": Method(ImpedanceParams, device_impedance, "kilo-ohm a channel"),
         "panic.set": Method(PanicSetParams, panic_set, "nothing acts from now on"),
         "panic.clear": Method(PanicClearParams, panic_clear, "a person takes panic back"),
+        "marker.put": Method(MarkerParams, marker_put, "say what happened"),
         "journal.start": Method(JournalParams, journal_start, "write an intake journal"),
         "journal.stop": Method(NoParams, journal_stop, "close it"),
     }

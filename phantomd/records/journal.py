@@ -17,7 +17,7 @@ import msgspec
 
 from phantomd import __version__
 from phantomd.config import Config, GridConfig
-from phantomd.contracts import DeviceSpec, Event
+from phantomd.contracts import DeviceSpec, Event, Marker
 from phantomd.core.journal import JournalWriter, Tap, tap_engine, tap_intake
 from phantomd.engine.engine import Engine
 from phantomd.errors import JournalError
@@ -70,11 +70,12 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A line on ``events`` that did not come from the tick, and the tick's event that it stood
-    before."""
+    """A line on ``events``, or a marker, that did not come from the tick, and the tick's event that
+    it stood before."""
 
     next_event: int
-    event: Event
+    event: Event | None = None
+    marker: Marker | None = None
 
 
 class JournalSession:
@@ -153,6 +154,9 @@ class JournalSession:
     def note(self, t_ns: int, event: Event) -> None:
         """A line on ``events`` that was not the tick's."""
         self._put(Kind.CONTROL, Note(self._engine.next_event, event), t_ns)
+
+    def keep_marker(self, t_ns: int, marker: Marker) -> None:
+        self._put(Kind.CONTROL, Note(self._engine.next_event, marker=marker), t_ns)
 
     def status(self) -> dict[str, Any]:
         taps = (self._own, self._tick, *self._taps.values())

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from phantomd.contracts import DeviceSpec, Event
+from phantomd.contracts import DeviceSpec, Event, Marker
 from phantomd.core.engine import Engine as CoreEngine
 from phantomd.core.engine import GridReader, Source, grid_words
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
@@ -100,17 +100,20 @@ def read(path: Path) -> Journal:
 
 
 class Replay:
-    """Runs a journal. ``frames(data, n)`` gets what went out on 7069, ``emit`` the events."""
+    """Runs a journal. ``frames(data, n)`` gets what went out on 7069, ``emit`` the events, ``mark``
+    the markers."""
 
     def __init__(
         self,
         journal: Journal,
         frames: Callable[[bytes, int], None],
         emit: Callable[[Event], None],
+        mark: Callable[[Marker], None] = lambda _: None,
     ) -> None:
         self._journal = journal
         self._frames = frames
         self._emit = emit
+        self._mark = mark
         self._feeds: dict[int, _Feed] = {}
         self._sources: dict[int, Source] = {}
         self._grids: dict[int, Ring] = {}
@@ -242,7 +245,11 @@ class Replay:
         """The lines of others that stood before this event of the tick."""
         notes = self._journal.notes
         while notes and notes[0].next_event - self._engine.events_next <= next_event:
-            self._emit(notes.popleft().event)
+            note = notes.popleft()
+            if note.event is not None:
+                self._emit(note.event)
+            if note.marker is not None:
+                self._mark(note.marker)
 
 
 def _records(path: Path, data: bytes) -> Iterator[Record]:

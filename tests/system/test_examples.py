@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 async def _lines(daemon_at, command: list[str], n: int) -> list[list[str]]:
     async with daemon_at() as daemon:
-        eeg_port = str(daemon.streams["eeg"].port)
+        eeg_port = str(daemon.ports.streams["eeg"].port)
         process = await asyncio.create_subprocess_exec(
             *(part.replace("PORT", eeg_port) for part in command), stdout=subprocess.PIPE
         )

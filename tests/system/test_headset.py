@@ -74,8 +74,8 @@ def test_a_missing_headset_is_looked_for_and_taken_up_when_it_is_there(run, daem
 
     async def go():
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             told = await events.until("device", "looking for it")
             assert told["device_id"] == "cyton-0" and f"there is no {path}" in told["message"]
             assert "plug the dongle in" in told["hint"]
@@ -98,8 +98,8 @@ def test_a_headset_that_comes_back_keeps_epoch_and_index(run, daemon_at, tmp_pat
 
     async def go():
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             with emulator() as board:
                 link(path, board.path)
                 await until_frame(eeg, whole)
@@ -112,7 +112,7 @@ def test_a_headset_that_comes_back_keeps_epoch_and_index(run, daemon_at, tmp_pat
                 link(path, board.path)
                 back = await until_frame(eeg, whole)
                 rest = await eeg.read(64)
-            again = await EegClient.connect(daemon.streams["eeg"].port)
+            again = await EegClient.connect(daemon.ports.streams["eeg"].port)
             assert back["flags"] & Flag.DISCONTINUITY
             assert not (rest["flags"] & Flag.DISCONTINUITY).any()
             contiguous(eeg)
@@ -129,8 +129,8 @@ def test_a_headset_that_another_program_has_is_named_and_taken_up_later(run, dae
         with emulator() as board, ExitStack() as holder:
             holder.enter_context(held_by_another_process(board.path))
             async with daemon_at(f'devices=["cyton:{board.path}"]') as daemon:
-                events = await Events.connect(daemon.streams["events"].port)
-                eeg = await EegClient.connect(daemon.streams["eeg"].port)
+                events = await Events.connect(daemon.ports.streams["events"].port)
+                eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
                 told = await events.until("device", "looking for it")
                 assert f"another program has {board.path}" in told["message"]
                 assert f"fuser {board.path}" in told["hint"]
@@ -164,7 +164,7 @@ def test_a_headset_is_opened_once_under_any_name(run, daemon_at, tmp_path):
         with emulator() as board:
             link(tmp_path / "tty", board.path)
             async with daemon_at(f'devices=["cyton:{board.path}"]') as daemon:
-                eeg = await EegClient.connect(daemon.streams["eeg"].port)
+                eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
                 await until_frame(eeg, whole)
                 for address in (f"cyton:{board.path}", f"cyton:{tmp_path / 'tty'}"):
                     error = await error_of(ask(daemon.control_path, "device.open", address=address))
@@ -191,7 +191,7 @@ def test_what_can_not_be_opened_is_an_error_with_a_hint_and_leaves_nothing(
 ):
     async def go():
         async with daemon_at() as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await eeg.read(8)
             error = await error_of(ask(daemon.control_path, "device.open", address=address))
             assert error.code == code
@@ -225,7 +225,7 @@ def test_closing_a_headset_that_is_being_opened_answers_both(run, daemon_at):
 def test_closing_a_device_twice_at_once_is_answered_twice(run, daemon_at):
     async def go():
         async with daemon_at() as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
             both = await asyncio.gather(
                 *(
@@ -246,7 +246,7 @@ def test_a_port_is_free_again_after_closing(run, daemon_at):
     async def go():
         with emulator() as board:
             async with daemon_at(f'devices=["cyton:{board.path}"]') as daemon:
-                eeg = await EegClient.connect(daemon.streams["eeg"].port)
+                eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
                 await until_frame(eeg, whole)
                 await ask(daemon.control_path, "device.close", device_id="cyton-0")
                 fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY)
@@ -265,8 +265,8 @@ def test_a_board_that_falls_silent_is_told_to_stream_again(run, daemon_at, monke
     async def go():
         with emulator() as board:
             async with daemon_at(f'devices=["cyton:{board.path}"]') as daemon:
-                events = await Events.connect(daemon.streams["events"].port)
-                eeg = await EegClient.connect(daemon.streams["eeg"].port)
+                events = await Events.connect(daemon.ports.streams["events"].port)
+                eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
                 await until_frame(eeg, whole)
                 board._board.streaming = False
                 await events.until("device", state="stalled")
@@ -284,7 +284,7 @@ def test_a_daemon_stops_while_it_looks_for_a_headset(run, daemon_at, tmp_path, l
         with silent_port() as port:
             path = port if listener == "silent" else tmp_path / "tty"
             async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
-                eeg = await EegClient.connect(daemon.streams["eeg"].port)
+                eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
                 await eeg.read(16)
                 async with asyncio.timeout(1.0):
                     await daemon.stop()
@@ -301,8 +301,8 @@ def test_the_first_configured_device_is_on_7069_whether_it_is_there_or_not(
 
     async def go():
         async with daemon_at(f'devices=["cyton:{path}", "simulator:?channels=4"]') as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await events.until("device", device_id="simulator-0", state="streaming")
             frames = await eeg.read(16)
             assert (frames["flags"] & ~np.uint32(Flag.LATE) == Flag.MISSING).all()
@@ -320,7 +320,7 @@ def test_a_lost_headset_keeps_its_place(run, daemon_at, tmp_path):
 
     async def go():
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             with emulator() as board:
                 link(path, board.path)
                 await until_frame(eeg, whole)

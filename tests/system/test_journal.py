@@ -20,8 +20,10 @@ FAULTS = "simulator:?seed=3&drop=0.02"
 async def _record(daemon_at, path: Path, warm_frames: int, frames: int) -> tuple[bytes, list[dict]]:
     """Starts a journal in the middle of a run: what subscribers got from then on."""
     async with daemon_at(f'devices=["{FAULTS}"]') as daemon:
-        eeg = await EegClient.connect(daemon.streams["eeg"].port)
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.streams["events"].port)
+        eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", daemon.ports.streams["events"].port
+        )
         await eeg.read(warm_frames)
         await daemon.journal_start(str(path))
         await eeg.read(frames)

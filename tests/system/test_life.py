@@ -93,7 +93,7 @@ def test_the_start_list_is_in_the_order_of_need(tmp_path):
 def test_without_a_device_frames_go_on_missing_with_the_montage(run, daemon_at):
     async def go():
         async with daemon_at("devices=[]") as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await eeg.read(32)
             frames = contiguous(eeg)
             age_ns = time.monotonic_ns() - int(frames["t_ns"][-1])
@@ -111,8 +111,8 @@ def test_without_a_device_frames_go_on_missing_with_the_montage(run, daemon_at):
 def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at, rate_hz):
     async def go():
         async with daemon_at() as daemon:
-            control, port = daemon.control_path, daemon.streams["eeg"].port
-            events = await Events.connect(daemon.streams["events"].port)
+            control, port = daemon.control_path, daemon.ports.streams["eeg"].port
+            events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(port)
             await until_frame(eeg, whole)
             await ask(control, "device.close", device_id="simulator-0")
@@ -128,7 +128,7 @@ def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at,
             await events.until("device", f"open: {rate_hz} Hz, 4 channels")
             await daemon.stop()
             n_frames = len(await again.read_rest()) // header.frame_bytes
-            published = daemon.streams["eeg"].next_seq
+            published = daemon.ports.streams["eeg"].next_seq
             assert header.first_index + n_frames == published, "each instant exactly once"
 
     run(go())
@@ -137,7 +137,7 @@ def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at,
 def test_a_device_that_is_opened_again_keeps_the_epoch(run, daemon_at):
     async def go():
         async with daemon_at() as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
             await ask(daemon.control_path, "device.close", device_id="simulator-0")
             await until_frame(eeg, lambda frame: not whole(frame))
@@ -145,7 +145,7 @@ def test_a_device_that_is_opened_again_keeps_the_epoch(run, daemon_at):
             back = await until_frame(eeg, whole)
             assert back["flags"] & Flag.DISCONTINUITY
             contiguous(eeg)
-            again = await EegClient.connect(daemon.streams["eeg"].port)
+            again = await EegClient.connect(daemon.ports.streams["eeg"].port)
             assert EegHeader.decode(again.header).epoch == EegHeader.decode(eeg.header).epoch
 
     run(go())
@@ -162,8 +162,8 @@ def test_a_device_that_is_opened_again_keeps_the_epoch(run, daemon_at):
 def test_a_fault_of_the_simulator_gives_a_gap_event_and_flags(run, daemon_at, fault, count, flag):
     async def go():
         async with daemon_at() as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
             clean = await eeg.read(32)
             assert not (clean["flags"] & (Flag.MISSING | Flag.BRIDGED)).any()
@@ -198,14 +198,14 @@ def test_faults_are_for_devices_that_stream(run, daemon_at, tmp_path):
 def test_panic_survives_a_restart_until_somebody_clears_it(run, daemon_at):
     async def go():
         async with daemon_at() as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
             assert await ask(daemon.control_path, "panic.set", reason="smoke") == {"panic": True}
             told = await events.until("panic", panic=True)
             assert told["level"] == "alert" and "smoke" in told["message"]
         async with daemon_at() as daemon:
             status = await ask(daemon.control_path, "status")
             assert status["panic"] is True and status["detail"]["panic_reason"] == "smoke"
-            events = await Events.connect(daemon.streams["events"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
             answer = await ask(daemon.control_path, "panic.clear", reason="it was a drill")
             assert answer == {"panic": False}
             await events.until("panic", panic=False)
@@ -232,7 +232,7 @@ def test_panic_is_set_in_memory_when_the_disk_fails_and_everybody_is_told(
 ):
     async def go():
         async with daemon_at() as daemon:
-            events = await Events.connect(daemon.streams["events"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
 
             def broken(latch):
                 raise StateUnusable("the disk is full", hint="free some")
@@ -305,7 +305,7 @@ def test_reload_changes_hold_ms_without_a_break_and_names_what_needs_a_restart(r
         daemon = config.daemon()
         await daemon.start()
         try:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
             before = await eeg.read(64)
             config.write("max_clients = 9\n[grid]\nhold_ms = 60.0\n")
@@ -437,8 +437,8 @@ class Line(msgspec.Struct, **Strict):
 def test_answers_have_the_shapes_of_the_wire(run, daemon_at):
     async def go():
         async with daemon_at() as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
-            events = await Events.connect(daemon.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
+            events = await Events.connect(daemon.ports.streams["events"].port)
             await until_frame(eeg, whole)
             path = daemon.control_path
             hello = msgspec.convert(await ask(path, "hello", client="a test", protocol=1), Hello)
@@ -469,7 +469,7 @@ def test_answers_have_the_shapes_of_the_wire(run, daemon_at):
 def test_the_ledger_counts_every_stage_that_runs(run, daemon_at):
     async def go():
         async with daemon_at() as daemon:
-            eeg = await EegClient.connect(daemon.streams["eeg"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             for _ in range(3):
                 await ask(daemon.control_path, "status")
             await eeg.read(64)

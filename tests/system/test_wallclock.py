@@ -9,7 +9,7 @@ from live import read_line
 def test_a_step_of_the_wall_clock_reaches_subscribers_of_events(run, daemon_at):
     async def scene():
         async with daemon_at() as daemon:
-            port = daemon.streams["events"].port
+            port = daemon.ports.streams["events"].port
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             await read_line(reader)
             daemon._wall_clock._stepped(0, 2_000_000_000)

@@ -1,0 +1,88 @@
+"""All stream ports of a daemon: one listener a stream, opened together, closed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from phantomd.config import StreamsConfig
+from phantomd.contracts import PORTS, StreamStatus
+from phantomd.net.messages import Messages, Receive
+from phantomd.net.stream import StreamServer, eeg_opening
+
+#: Two seconds of the grid.
+EEG_HISTORY = 256
+
+
+class Ports:
+    """``frames`` and ``messages`` make a stream each, before ``start``."""
+
+    def __init__(self, config: StreamsConfig, epoch_hex: str) -> None:
+        self._config = config
+        self._epoch_hex = epoch_hex
+        self.streams: dict[str, StreamServer] = {}
+
+    def frames(self, greet: Callable[[], bytes]) -> StreamServer:
+        """7069."""
+        self.streams["eeg"] = StreamServer(
+            "eeg",
+            self._config.host,
+            self._port("eeg"),
+            greet=greet,
+            history=EEG_HISTORY,
+            opening=eeg_opening,
+            max_clients=self._config.max_clients,
+        )
+        return self.streams["eeg"]
+
+    def messages(
+        self,
+        name: str,
+        *,
+        history: int,
+        rate_hz: float | None = None,
+        describe: Callable[[], Mapping[str, Any]] = dict,
+        receive: Receive | None = None,
+    ) -> Messages:
+        """``history``: two seconds of messages, and room for handfuls that come on events."""
+        stream = Messages(
+            name,
+            self._epoch_hex,
+            self._config.host,
+            self._port(name),
+            history=history,
+            rate_hz=rate_hz,
+            describe=describe,
+            receive=receive,
+            max_clients=self._config.max_clients,
+        )
+        self.streams[name] = stream
+        return stream
+
+    async def start(self) -> None:
+        """Raises PortInUse, PortNotAllowed, ConfigError; then none is open."""
+        try:
+            for stream in self.streams.values():
+                await stream.start()
+        except BaseException:
+            await self.close(0.0)
+            raise
+
+    async def close(self, flush_s: float) -> None:
+        """Readers get what is queued, all ports at once."""
+        await asyncio.gather(*(stream.close(flush_s) for stream in self.streams.values()))
+
+    def tell_clock(self, wall_offset_ns: int) -> None:
+        for stream in self.streams.values():
+            if isinstance(stream, Messages):
+                stream.tell_clock(wall_offset_ns)
+
+    def numbers(self) -> dict[str, int]:
+        return {name: stream.port for name, stream in self.streams.items()}
+
+    def status(self) -> dict[str, StreamStatus]:
+        return {name: stream.status() for name, stream in self.streams.items()}
+
+    def _port(self, name: str) -> int:
+        return self._config.base_port + PORTS[name] if self._config.base_port else 0
