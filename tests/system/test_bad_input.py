@@ -165,6 +165,9 @@ def test_a_client_killed_in_the_middle_of_opening_leaves_no_half_open_device(dis
 
 def test_connections_that_came_and_went_leave_no_descriptors(disturbed):
     async def come_and_go(daemon):
+        # The device, too, has some.
+        while [info.state for info in daemon.status().devices] != ["streaming"]:
+            await asyncio.sleep(0)
         before = descriptors()
         for _ in range(50):
             for port in (daemon.ports.streams["eeg"].port, daemon.ports.streams["events"].port):
