@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define PD_MAX_VALUES 64            /* channels and auxiliary values a sample */
+#define PD_MAX_VALUES 256           /* channels and auxiliary values a sample */
 
 enum {
     PD_NATIVE_LOST = 1,             /* never arrived; values are NaN */

@@ -132,6 +132,39 @@ class UnsupportedFault(DeviceError):
     code = "unsupported-fault"
 
 
+# -- recordings ------------------------------------------------------------------------------------
+
+
+class RecordingError(PhantomError):
+    """A file that can't be read as a recording."""
+
+    code = "bad-recording"
+
+
+class UnknownRecording(RecordingError):
+    """No reader knows this kind of file."""
+
+    code = "unknown-recording"
+
+
+class UnsupportedRecording(RecordingError):
+    """A known format, in a variant that is not read."""
+
+    code = "unsupported-recording"
+
+
+class TruncatedRecording(RecordingError):
+    """The file ends before what it announces."""
+
+    code = "truncated-recording"
+
+
+class DamagedRecording(RecordingError):
+    """The file contradicts itself or its format."""
+
+    code = "damaged-recording"
+
+
 # -- control and streams ---------------------------------------------------------------------------
 
 

@@ -20,19 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phantomd.core.cyton import N_AUX, N_CHANNELS, uv_per_count
-from phantomd.errors import PhantomError
+from phantomd.errors import RecordingError
 
 Layout = Literal["v6", "old", "sd"]
 
 #: The Cyton's rate where a file doesn't say it.
 CYTON_HZ = 250.0
 MAX_COUNT = (1 << 23) - 1
-
-
-class RecordingError(PhantomError):
-    """A file that is no recording of a kind that this reader knows."""
-
-    code = "bad-recording"
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -81,7 +75,8 @@ def read_openbci(path: Path) -> Recording:
                 n_skipped += 1
                 continue
             try:
-                rows.append([float(field) for field in fields[: 1 + N_CHANNELS + N_AUX]])
+                most = min(width, 1 + N_CHANNELS + N_AUX)
+                rows.append([float(field) for field in fields[:most]])
             except ValueError:
                 raise _refused(path, f"line {number} has text where a number belongs") from None
     layout = _layout(path, head, named)

@@ -26,9 +26,10 @@ from phantomd.errors import (
     DeviceMissing,
     DeviceNotAllowed,
     DeviceSilent,
+    RecordingError,
     UnsupportedFault,
 )
-from phantomd.formats.openbci import RecordingError, read_openbci
+from phantomd.formats.openbci import read_openbci
 
 BANNER = b"OpenBCI V3 8-16 channel\r\nFirmware: v3.1.1\r\n$$$"
 
