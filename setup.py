@@ -25,6 +25,7 @@ SOURCES = {
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
+    "shared": [*INTAKE, "shared"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
     "cca": ["noise", "cca", "cca_init", "cca_sums", "cca_solve"],
     "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],

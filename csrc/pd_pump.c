@@ -39,6 +39,12 @@ int64_t pd_driver_advance(struct pd_driver *driver, int64_t now_ns)
     return driver->advance(driver->self, now_ns);
 }
 
+int pd_driver_woken(struct pd_driver *driver, int64_t now_ns)
+{
+    journal_of(driver, now_ns);
+    return driver->woken(driver->self, now_ns);
+}
+
 static void tell(int fd)
 {
     const uint64_t one = 1;
@@ -108,6 +114,22 @@ static int run_by_fd(struct pd_pump *pump)
     }
 }
 
+static int run_by_wake(struct pd_pump *pump)
+{
+    struct pollfd on[2] = {
+        { .fd = pump->fd, .events = POLLIN },
+        { .fd = pump->stop_fd, .events = POLLIN },
+    };
+    for (;;) {
+        int ready = poll(on, 2, ROUND_MS);
+        atomic_fetch_add_explicit(&pump->rounds, 1, memory_order_relaxed);
+        if (ready < 0 && errno != EINTR) return errno;
+        if (ready > 0 && on[1].revents) return 0;
+        int rc = pd_driver_woken(pump->driver, pd_time_now());
+        if (rc < 0) return -rc;
+    }
+}
+
 static void *run(void *argument)
 {
     struct pd_pump *pump = argument;
@@ -120,7 +142,7 @@ static void *run(void *argument)
         run_by_clock(pump);
         return NULL;
     }
-    int error = run_by_fd(pump);
+    int error = pump->driver->woken ? run_by_wake(pump) : run_by_fd(pump);
     if (error) {
         atomic_store_explicit(&pump->end_error, error, memory_order_release);
         tell(pump->notify_fd);

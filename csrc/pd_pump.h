@@ -2,8 +2,9 @@
  *
  * A driver turns what arrives into samples of an intake. Live, a pump thread
  * (FIFO 60 where the system allows it) reads the file descriptor, or sleeps
- * until the driver's own next arrival; on a virtual clock the same two functions
- * are called directly. Both keep the intake journal.
+ * until the driver's own next arrival, or is woken by a descriptor that the driver
+ * reads itself (samples in shared memory, pd_shared.h); on a virtual clock the
+ * first two are called directly. All keep the intake journal.
  */
 #ifndef PD_PUMP_H
 #define PD_PUMP_H
@@ -26,6 +27,9 @@ struct pd_driver {
     /* Hand over all that has arrived by now_ns, and return the instant of the
      * next arrival; NULL for a driver of bytes. */
     int64_t (*advance)(void *self, int64_t now_ns);
+    /* Its descriptor has something, or 100 ms have passed: take what is there. 0, or
+     * -errno that ends the thread. NULL for the other two kinds. */
+    int (*woken)(void *self, int64_t now_ns);
     void *state;                    /* plain state, saved with the journal; may be empty */
     uint32_t state_bytes;
 };
@@ -33,6 +37,7 @@ struct pd_driver {
 /* Intake thread, or the caller on a virtual clock. */
 void pd_driver_feed(struct pd_driver *driver, const uint8_t *bytes, size_t n, int64_t arrival_ns);
 int64_t pd_driver_advance(struct pd_driver *driver, int64_t now_ns);
+int pd_driver_woken(struct pd_driver *driver, int64_t now_ns);
 
 struct pd_pump {
     struct pd_driver *driver;

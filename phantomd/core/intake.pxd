@@ -42,10 +42,12 @@ cdef extern from "pd_pump.h" nogil:
         pd_intake *intake
         void (*feed)(void *self, const uint8_t *data, size_t n, int64_t arrival_ns)
         int64_t (*advance)(void *self, int64_t now_ns)
+        int (*woken)(void *self, int64_t now_ns)
         void *state
         uint32_t state_bytes
     void pd_driver_feed(pd_driver *driver, const uint8_t *data, size_t n, int64_t arrival_ns)
     int64_t pd_driver_advance(pd_driver *driver, int64_t now_ns)
+    int pd_driver_woken(pd_driver *driver, int64_t now_ns)
     struct pd_pump:
         int promote_error
         int end_error

@@ -71,12 +71,16 @@ class Driver:
         """Bytes as they were read at ``arrival_ns``."""
     def advance(self, now_ns: int) -> int:
         """Hands over all that has arrived by ``now_ns``; returns when the next sample arrives."""
+    def woken(self, now_ns: int) -> int:
+        """A driver that reads its own descriptor (core/shared.pyi) takes what is there; 0, or the
+        errno that ends it."""
     state: bytes
 
 class Pump:
     """The intake thread of a live device; it starts at once.
 
-    ``fd``: where a driver of bytes reads (non-blocking), -1 for one by the clock. ``notify_fd``: an
+    ``fd``: where a driver of bytes reads, or what wakes one that reads it itself (non-blocking), -1
+    for one by the clock. ``notify_fd``: an
     eventfd that is told when the thread ends by itself. ``priority`` 0: not promoted. OSError when
     the thread can't be made.
     """

@@ -109,6 +109,14 @@ cdef class Driver:
             next_ns = pd_driver_advance(&self.driver, now_ns)
         return next_ns
 
+    def woken(self, int64_t now_ns):
+        if self.driver.woken == NULL:
+            raise TypeError("this driver has no descriptor of its own")
+        cdef int rc
+        with nogil:
+            rc = pd_driver_woken(&self.driver, now_ns)
+        return -rc
+
     @property
     def by_clock(self):
         return self.driver.advance != NULL
