@@ -89,6 +89,21 @@ class SaysMarkers(Protocol):
         """Those that came since the last call. Does not block."""
 
 
+@runtime_checkable
+class InChild(Protocol):
+    """A device whose driver is a process of its own (child.py).
+
+    Its markers come as SaysMarkers'. At a rate of 0 it has no samples, and no slot in the engine.
+    """
+
+    @property
+    def silence_s(self) -> float | None:
+        """How long no sample may come before it is opened anew; None: its driver sees to that."""
+
+    def why_ended(self, error: int) -> str:
+        """Why its pump ended with this errno, for people. May block for a second."""
+
+
 def no_faults(spec: DeviceSpec) -> UnsupportedFault:
     return UnsupportedFault(
         f"{spec.device_id} is a {spec.kind}: it plays no faults",

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from phantomd.contracts import MONTAGE, DeviceSpec
+from phantomd.contracts import MONTAGE, DeviceSpec, Marker
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.core.shared import SharedDriver, bytes_needed
@@ -53,7 +53,6 @@ from phantomd.errors import (
     DeviceMissing,
     DeviceNotAllowed,
     DeviceSilent,
-    PhantomError,
 )
 
 log = logging.getLogger(__name__)
@@ -66,6 +65,10 @@ STOP_S = 1.0
 SHARED_S = 4.0
 NATIVE_S = 60.0
 MOST_SLOTS = 1 << 17
+#: So much of what a child says is heard in one go of the event loop.
+MESSAGES_AT_ONCE = 64
+#: A marker from further in the future than this was put by a clock that is wrong.
+MARKER_AHEAD_NS = 1_000_000_000
 
 _ERRORS: dict[str, type[DeviceError]] = {
     kind.code: kind for kind in (BadAddress, DeviceMissing, DeviceBusy, DeviceNotAllowed)
@@ -86,12 +89,12 @@ class ChildDevice:
         driver: str,
         *,
         options: dict[str, str] | None = None,
-        open_s: float = OPEN_S,
+        open_s: float | None = None,
     ) -> None:
         """Starts the driver and waits until it has found its device. Raises DeviceError."""
-        self._closed = False
+        self._closed = self._hangs = self._deaf = False
         self._failed: Failed | None = None
-        self._marked: list[Marked] = []
+        self._markers: list[Marker] = []
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._wake_fd, their_wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -108,8 +111,8 @@ class ChildDevice:
             os.close(their_wake_fd)
         try:
             self._send(Job(driver, dict(address.options) if options is None else options))
-            said = self._described(open_s)
-            self._spec = _device_spec(address, labels, said)
+            said = self._described(OPEN_S if open_s is None else open_s)
+            self._spec = _device_spec(address, labels, said, self._process.pid)
             self._driver = self._share(said)
         except BaseException:
             self.close()
@@ -162,13 +165,12 @@ class ChildDevice:
 
     @property
     def marker_fd(self) -> int:
-        """Readable when ``take_markers`` has something, or the child has gone."""
-        return self._control.fileno()
+        """See base.SaysMarkers; -1 once the child says nothing more."""
+        return -1 if self._deaf else self._control.fileno()
 
-    def take_markers(self) -> list[Marked]:
-        """What the driver marked since last time. Never blocks."""
+    def take_markers(self) -> list[Marker]:
         self._listen()
-        taken, self._marked = self._marked, []
+        taken, self._markers = self._markers, []
         return taken
 
     def why_ended(self, error: int) -> str:
@@ -191,8 +193,6 @@ class ChildDevice:
         return f"its driver ended with status {status}"
 
     # -- inside ------------------------------------------------------------------------------------
-
-    _hangs = False
 
     def _send(self, message: ToChild, *fds: int) -> None:
         socket.send_fds(self._control, [msgspec.msgpack.encode(message)], list(fds))
@@ -219,7 +219,8 @@ class ChildDevice:
         return message.spec
 
     def _receive(self) -> FromChild | None:
-        """None: the child has gone, or says what nobody understands."""
+        """None: the child has gone, or says what nobody understands. Raises TimeoutError,
+        BlockingIOError."""
         data = b""
         with contextlib.suppress(ConnectionError):
             data = self._control.recv(PACKET_BYTES)
@@ -232,20 +233,25 @@ class ChildDevice:
             return None
 
     def _listen(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            while (message := self._receive()) is not None:
+        """Takes up to a handful of messages that are there."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(MESSAGES_AT_ONCE):
+                message = self._receive()
+                if message is None:
+                    self._deaf = True
+                    return
                 if isinstance(message, Marked):
-                    self._marked.append(message)
+                    now_ns = time.monotonic_ns()
+                    t_ns = message.t_ns if message.t_ns <= now_ns + MARKER_AHEAD_NS else now_ns
+                    self._markers.append(Marker(t_ns, "external", message.label, message.payload))
                 elif isinstance(message, Failed):
                     self._failed = message
 
     def _share(self, said: Spec) -> Driver:
-        n_values = len(said.channels) + len(said.aux)
-        if said.rate_hz == 0 or n_values == 0:
-            raise DeviceError(
-                "it has no samples, only markers", hint="markers are taken by themselves"
-            )
-        n_slots = _slots(said.rate_hz, SHARED_S)
+        """Without samples there is still a heart to be heard."""
+        n_values = max(1, len(said.channels) + len(said.aux))
+        rate_hz = said.rate_hz or 1.0
+        n_slots = _slots(rate_hz, SHARED_S)
         size = -(-bytes_needed(n_values, n_slots) // mmap.PAGESIZE) * mmap.PAGESIZE
         fd = os.memfd_create("phantomd-samples", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -255,8 +261,8 @@ class ChildDevice:
                 fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
             )
             intake = Intake(
-                Ring(NATIVE_HEAD_WORDS + n_values, _slots(said.rate_hz, NATIVE_S)),
-                said.rate_hz,
+                Ring(NATIVE_HEAD_WORDS + n_values, _slots(rate_hz, NATIVE_S)),
+                rate_hz,
                 n_values,
                 said.counter_modulus,
             )
@@ -281,7 +287,7 @@ class ChildDevice:
 def _start(control_fd: int, wake_fd: int, name: str) -> subprocess.Popen[bytes]:
     """-P: the directory that the daemon happens to stand in is no place to import from."""
     process = spawn(
-        [sys.executable, "-P", "-m", "phantomd.devices.child_main", str(control_fd), str(wake_fd)],
+        [sys.executable, "-uP", "-m", "phantomd.devices.child_main", str(control_fd), str(wake_fd)],
         pass_fds=(control_fd, wake_fd),
         env={**os.environ, **_ENVIRONMENT},
     )
@@ -289,7 +295,9 @@ def _start(control_fd: int, wake_fd: int, name: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def _device_spec(address: Address, labels: tuple[str, ...], said: Spec) -> DeviceSpec:
+def _device_spec(address: Address, labels: tuple[str, ...], said: Spec, pid: int) -> DeviceSpec:
+    if said.rate_hz > 0 and not said.channels:
+        raise DeviceError("it has a rate and no channels", hint="its driver must name them")
     if len(said.channels) + len(said.aux) > 64:
         raise DeviceError(
             f"{len(said.channels)} channels and {len(said.aux)} further values are too many",
@@ -307,7 +315,7 @@ def _device_spec(address: Address, labels: tuple[str, ...], said: Spec) -> Devic
         counter_modulus=said.counter_modulus,
         simulated=said.simulated,
         transport_us=said.transport_us,
-        info=said.info,
+        info={**said.info, "pid": pid},
     )
 
 

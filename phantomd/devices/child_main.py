@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,8 @@ class Child:
             return 1
         except Exception as error:
             traceback.print_exc()
-            self._say(
-                Failed("device-failed", f"the driver failed: {error!r}", "the log has its traceback")
-            )
+            hint = "the log has its traceback"
+            self._say(Failed("device-failed", f"the driver failed: {error!r}", hint))
             return 1
         finally:
             if (close := getattr(driver, "close", None)) is not None:
@@ -95,7 +95,7 @@ class Child:
         if fds:
             memory = mmap.mmap(fds[0], message.memory_bytes)
             os.close(fds[0])
-            self._writer = SharedWriter(memory, len(spec.channels) + len(spec.aux))
+            self._writer = SharedWriter(memory, max(1, len(spec.channels) + len(spec.aux)))
         while not self._ready.poll(WAIT_S * 1000):
             self._beat()
         data = self._control.recv(PACKET_BYTES)
@@ -104,7 +104,7 @@ class Child:
     def _stream(self, driver: Driver, spec: Spec) -> None:
         n_values = len(spec.channels) + len(spec.aux)
         blocks = driver.blocks()
-        with contextlib.closing(blocks) if hasattr(blocks, "close") else contextlib.nullcontext():
+        try:
             for item in blocks:
                 now_ns = time.monotonic_ns()
                 self._beat()
@@ -119,6 +119,9 @@ class Child:
                     elif not isinstance(item, Block):
                         item = Block(item)
                     self._put(item, n_values, spec.counter_modulus, now_ns)
+        finally:
+            if isinstance(blocks, Generator):
+                blocks.close()
 
     def _put(self, block: Block, n_values: int, modulus: int, now_ns: int) -> None:
         values = np.ascontiguousarray(block.values, np.float64).reshape(-1, n_values)

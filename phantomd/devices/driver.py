@@ -1,9 +1,9 @@
 """The contract of a driver that runs in a process of its own: BrainFlow, LSL, anybody's.
 
     class Driver:
-        def __init__(self, options: dict[str, str]) -> None: ...  # what stands behind the address's ?
-        def describe(self) -> Spec: ...                           # find the device, say what it is
-        def blocks(self) -> Iterator[Samples]: ...                # what comes, until the loop ends
+        def __init__(self, options: dict[str, str]) -> None: ...  # what is behind the address's ?
+        def describe(self) -> Spec: ...                           # find it, say what it is
+        def blocks(self) -> Iterator[Samples]: ...                # what comes
         def close(self) -> None: ...                              # optional
 
 ``blocks`` yields an array [n][values] (channels, then aux), a pair of that and the device's own

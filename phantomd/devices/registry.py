@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from phantomd.contracts import DeviceSpec
@@ -17,17 +18,20 @@ class Kind(NamedTuple):
     """Names in ``module``, which is imported when it is first needed.
 
     ``opens`` takes the Address and the montage's labels and opens the device: it may block, and
-    raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress.
+    raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress. ``node``
+    is the option that names its device node; "": what stands behind the colon; None: it has none.
     """
 
     module: str
     opens: str
     checks: str
+    node: str | None = None
 
 
 KINDS: dict[str, Kind] = {
     "simulator": Kind("phantomd.devices.simulator", "open_simulator", "config_of"),
-    "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "gain_of"),
+    "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "gain_of", node=""),
+    "python": Kind("phantomd.devices.child", "open_python", "driver_of"),
 }
 
 Opener = Callable[[Address, tuple[str, ...]], Device]
@@ -37,6 +41,15 @@ def opener(address: Address) -> Opener:
     """Raises BadAddress for a kind that nobody has registered."""
     kind = _kind(address)
     return cast(Opener, getattr(import_module(kind.module), kind.opens))
+
+
+def node_of(address: Address) -> Path | None:
+    """The device node whose appearance says that the device may be back."""
+    option = _kind(address).node
+    if option is None:
+        return None
+    path = address.options.get(option, "") if option else address.where
+    return Path(path) if path else None
 
 
 def check(text: str, labels: tuple[str, ...]) -> Address:

@@ -10,9 +10,8 @@ import queue
 import subprocess
 import threading
 from concurrent.futures import Future
-from typing import Any
 
-_Order = tuple[list[str], dict[str, Any], "Future[subprocess.Popen[bytes]]"]
+_Order = tuple[list[str], tuple[int, ...], dict[str, str], "Future[subprocess.Popen[bytes]]"]
 
 _orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
 _lock = threading.Lock()
@@ -29,23 +28,23 @@ def spawn(
             _thread = threading.Thread(target=_serve, name="spawner", daemon=True)
             _thread.start()
     made: Future[subprocess.Popen[bytes]] = Future()
-    _orders.put((command, {"pass_fds": pass_fds, "env": env}, made))
+    _orders.put((command, pass_fds, env, made))
     return made.result()
 
 
 def _serve() -> None:
     while True:
-        command, how, made = _orders.get()
+        command, pass_fds, env, made = _orders.get()
         try:
-            made.set_result(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    **how,
-                )
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=pass_fds,
+                env=env,
             )
+            made.set_result(process)
         except OSError as error:
             made.set_exception(error)

@@ -20,8 +20,9 @@ from typing import Any
 import msgspec
 
 from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
-from phantomd.devices.base import Address, Device, SaysMarkers
-from phantomd.devices.registry import check, opener
+from phantomd.core.intake import Pump
+from phantomd.devices.base import Address, Device, InChild, SaysMarkers
+from phantomd.devices.registry import check, node_of, opener
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
 from phantomd.engine.prototype import design
@@ -34,6 +35,8 @@ LAST_PAUSE_S = 5.0
 #: A device of bytes that says nothing for so long is opened anew: a board that was switched off and
 #: on again streams only when it is told to.
 SILENCE_S = 10.0
+#: How often it is looked whether a missing device's node is there again.
+NODE_S = 0.2
 #: What stopping may take for ports that don't come free.
 CLOSE_S = 0.5
 
@@ -49,6 +52,8 @@ class Supervised:
     state: DeviceState = "absent"
     device: Device | None = None
     slot: Slot | None = None
+    #: Of its slot; its own where it has markers and no samples.
+    pump: Pump | None = None
     spec: DeviceSpec | None = None
     lost_before: int = 0
     opened_ns: int = 0
@@ -200,13 +205,24 @@ class Supervisor:
                     self._say(one, "alert", f"lost ({reason}); taken up again when it is back")
                     if time.monotonic_ns() - one.opened_ns > LAST_PAUSE_S * 1e9:
                         pause_s = FIRST_PAUSE_S
-                await asyncio.sleep(pause_s * self._jitter.uniform(0.75, 1.25))
+                await self._pause(one, pause_s * self._jitter.uniform(0.75, 1.25))
                 pause_s = min(2 * pause_s, LAST_PAUSE_S)
         finally:
             was_open = one.device is not None
             await self._release(one, "absent")
             if was_open:
                 self._say(one, "info", "closed")
+
+    async def _pause(self, one: Supervised, pause_s: float) -> None:
+        """At most that long, and no longer than until its node is there: nothing is as sure a sign
+        that a device is back."""
+        node = node_of(one.address)
+        was_there = node is None or node.exists()
+        until_s = time.monotonic() + pause_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, NODE_S))
+            if node is not None and not was_there and node.exists():
+                return
 
     async def _open(self, one: Supervised) -> None:
         if one.state == "absent":
@@ -229,9 +245,18 @@ class Supervisor:
     async def _attach(self, one: Supervised, device: Device) -> None:
         spec = msgspec.structs.replace(device.spec, device_id=one.device_id)
         one.gone.clear()
+        if spec.rate_hz == 0:
+            one.pump = Pump(device.driver, device.fd, notify_fd=self._notify_fd, priority=0)
+            one.spec, one.state, one.error = spec, "streaming", None
+            one.opened_ns = time.monotonic_ns()
+            self._hear_markers(device)
+            await beside(device.start)
+            self._say(one, "info", "open: markers")
+            return
         # Kept by design(): the loop, and the tick's change of plan, need not wait for a new rate.
         await beside(design, spec.rate_hz, self._engine.settings.phase)
         one.slot = self._engine.attach(device, spec, self._notify_fd, one.number)
+        one.pump = one.slot.pump
         one.spec, one.state, one.error = spec, "opening", None
         one.opened_ns = time.monotonic_ns()
         self._layout_changed(one.slot)
@@ -241,41 +266,53 @@ class Supervisor:
 
     async def _until_lost(self, one: Supervised) -> str:
         """Waits until the pump has ended or, where bytes come, nothing came for too long."""
-        assert one.device is not None and one.slot is not None and one.slot.pump is not None
+        assert one.device is not None and one.pump is not None
+        device = one.device
+        silence_s = SILENCE_S if device.fd >= 0 else None
+        if isinstance(device, InChild):
+            silence_s = device.silence_s if one.slot is not None else None
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1 * SILENCE_S):
+                async with asyncio.timeout(0.1 * (silence_s or SILENCE_S)):
                     await one.gone.wait()
-                return os.strerror(one.slot.pump.end_error)
-            heard_ns = max(one.opened_ns, one.device.driver.intake.last_arrival_ns or 0)
-            if one.device.fd >= 0 and time.monotonic_ns() - heard_ns > SILENCE_S * 1e9:
-                return f"silent for {SILENCE_S:g} s"
+                if isinstance(device, InChild):
+                    return await beside(device.why_ended, one.pump.end_error)
+                return os.strerror(one.pump.end_error)
+            heard_ns = max(one.opened_ns, device.driver.intake.last_arrival_ns or 0)
+            if silence_s is not None and time.monotonic_ns() - heard_ns > silence_s * 1e9:
+                return f"silent for {silence_s:g} s"
 
     async def _release(self, one: Supervised, state: DeviceState) -> None:
         """Takes the device out of its slot and gives it back. Once begun, it is done to its end."""
         one.state = state
-        device, slot, one.device, one.slot = one.device, one.slot, None, None
+        device, slot, pump = one.device, one.slot, one.pump
+        one.device = one.slot = one.pump = None
         if device is not None:
             one.lost_before += device.driver.intake.counters()["lost"]
-            giving = asyncio.get_running_loop().create_task(self._give_back(device, slot))
+            giving = asyncio.get_running_loop().create_task(self._give_back(device, slot, pump))
             self._closing.add(giving)
             giving.add_done_callback(self._closing.discard)
             await asyncio.shield(giving)
 
     def _hear_markers(self, device: Device) -> None:
-        if isinstance(device, SaysMarkers) and device.marker_fd >= 0:
+        if not isinstance(device, SaysMarkers) or (fd := device.marker_fd) < 0:
+            return
+        loop = asyncio.get_running_loop()
 
-            def hear() -> None:
-                for marker in device.take_markers():
-                    self._put_marker(marker)
+        def hear() -> None:
+            for marker in device.take_markers():
+                self._put_marker(marker)
+            if device.marker_fd < 0:
+                loop.remove_reader(fd)
 
-            asyncio.get_running_loop().add_reader(device.marker_fd, hear)
+        loop.add_reader(fd, hear)
 
-    async def _give_back(self, device: Device, slot: Slot | None) -> None:
+    async def _give_back(self, device: Device, slot: Slot | None, pump: Pump | None) -> None:
         if isinstance(device, SaysMarkers) and device.marker_fd >= 0:
             asyncio.get_running_loop().remove_reader(device.marker_fd)
+        if pump is not None:
+            await beside(pump.stop)
         if slot is not None:
-            await beside(_stop_pump, slot)
             self._engine.detach(slot)
         await beside(device.close)
 
@@ -291,7 +328,7 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._notify_fd)
         for one in self._devices.values():
-            if one.slot is not None and one.slot.pump is not None and one.slot.pump.end_error:
+            if one.pump is not None and one.pump.end_error:
                 one.gone.set()
 
     def _say(self, one: Supervised, level: Level, message: str, **fields: Any) -> None:
@@ -340,11 +377,6 @@ def _not_opened(one: Supervised, first: asyncio.Future[None]) -> None:
         first.set_exception(
             DeviceMissing(f"{one.device_id} was closed while it was opening", hint="open it again")
         )
-
-
-def _stop_pump(slot: Slot) -> None:
-    if slot.pump is not None:
-        slot.pump.stop()
 
 
 def _close_late(opening: asyncio.Future[Device]) -> None:

@@ -100,11 +100,31 @@ def test_one_port_is_configured_once():
 # -- the battery: each kind of device --------------------------------------------------------------
 
 
+DRIVER = """
+import time
+from phantomd.devices.driver import Spec
+class Driver:
+    def __init__(self, options): pass
+    def describe(self):
+        return Spec(rate_hz=250, channels=("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4"))
+    def blocks(self):
+        while True:
+            yield [[0.0] * 8]
+            time.sleep(0.004)
+"""
+
+
 @pytest.fixture
-def address(request):
+def address(request, tmp_path):
     """An address of this kind at which a device is."""
     if request.param == "simulator":
         yield "simulator:?seed=7"
+        return
+    if request.param == "python":
+        path = tmp_path / "driver.py"
+        path.write_text(DRIVER)
+        path.chmod(0o600)
+        yield f"python:{path}"
         return
     with CytonEmulator(np.zeros((250, 8)), at_end="loop") as board:
         yield f"cyton:{board.path}"
