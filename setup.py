@@ -15,20 +15,24 @@ from setuptools import Extension, setup
 
 # Which C files stand behind which extension. Each extension carries its own
 # copy: they have no state of their own, so nothing is shared but memory layout.
+SOS = ["sos", "sos_run"]
+CCA = ["noise", "cca", "cca_init", "cca_sums", "cca_solve"]
+ANALYSIS = ["time", "ring", "analysis", *SOS, *CCA]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 SOURCES = {
     "ring": ["ring"],
     "hist": ["hist"],
     "clock": ["time", "clock"],
     "resample": ["resample"],
-    "sos": ["time", "sos", "sos_run"],
+    "sos": ["time", *SOS],
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "shared": [*INTAKE, "shared"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
-    "cca": ["noise", "cca", "cca_init", "cca_sums", "cca_solve"],
-    "engine": ["time", "hist", "ring", "spsc", "journal", "clock", "resample", "source", "engine"],
+    "cca": CCA,
+    "analysis": ANALYSIS,
+    "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
 }
 
 

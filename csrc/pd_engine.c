@@ -70,6 +70,18 @@ static void account_lateness(struct pd_engine *engine, int64_t now_ns)
     }
 }
 
+/* In records that the writer can take; a replay puts them together again. */
+static void journal_part(struct pd_spsc *tap, const struct pd_source *source, int64_t now_ns,
+                         const void *from, size_t left)
+{
+    for (const uint8_t *at = from; left;) {
+        uint32_t part = left < PD_JOURNAL_MAX_BODY / 2 ? (uint32_t)left : PD_JOURNAL_MAX_BODY / 2;
+        pd_journal_put(tap, PD_JOURNAL_SOURCE_STATE, source->config.slot, now_ns, at, part);
+        at += part;
+        left -= part;
+    }
+}
+
 /* A new journal begins with the state that the next step starts from. */
 static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t now_ns,
                           const struct pd_plan *plan)
@@ -78,13 +90,12 @@ static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t
     pd_journal_put(tap, PD_JOURNAL_ENGINE_STATE, 0, now_ns, &engine->state, sizeof engine->state);
     for (uint32_t i = 0; plan && i < plan->n_sources; i++) {
         const struct pd_source *source = plan->source[i];
-        const uint8_t *state = (const uint8_t *)source->state;
-        size_t left = pd_source_arena_bytes(&source->config);
-        while (left) {                      /* in records that the writer can take */
-            uint32_t part = left < PD_JOURNAL_MAX_BODY / 2 ? (uint32_t)left : PD_JOURNAL_MAX_BODY / 2;
-            pd_journal_put(tap, PD_JOURNAL_SOURCE_STATE, source->config.slot, now_ns, state, part);
-            state += part;
-            left -= part;
+        const struct pd_analysis *analysis = source->analysis;
+        journal_part(tap, source, now_ns, source->state, pd_source_arena_bytes(&source->config));
+        if (analysis) {
+            pd_analysis_settle(source->analysis);
+            journal_part(tap, source, now_ns, analysis->state,
+                         pd_analysis_arena_bytes(&analysis->config));
         }
     }
 }

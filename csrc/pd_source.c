@@ -33,7 +33,7 @@ size_t pd_source_arena_bytes(const struct pd_source_config *config)
         return 0;
     size_t n_rows = config->rate_hz > 0 ? rows_for(config) : 1;
     return align64(sizeof(struct pd_source_state)) +
-           align64(2 * n_rows * config->n_channels * sizeof(double)) +
+           align64(2 * n_rows * config->n_values * sizeof(double)) +
            align64(n_rows * sizeof(uint32_t));
 }
 
@@ -59,7 +59,7 @@ int pd_source_init(struct pd_source *source, const struct pd_source_config *conf
     source->state = (struct pd_source_state *)at;
     at += align64(sizeof(struct pd_source_state));
     source->rows = (double *)at;
-    at += align64(2 * (size_t)source->n_rows * config->n_channels * sizeof(double));
+    at += align64(2 * (size_t)source->n_rows * config->n_values * sizeof(double));
     source->run = (uint32_t *)at;
 
     pd_ring_create(&source->reports, source->report_memory, sizeof source->report_memory,
@@ -90,15 +90,15 @@ static void tell(struct pd_source *source, uint32_t kind, int64_t now_ns, int64_
 
 static double *row_of(const struct pd_source *source, uint64_t index)
 {
-    return source->rows + (size_t)(index & (source->n_rows - 1)) * source->config.n_channels;
+    return source->rows + (size_t)(index & (source->n_rows - 1)) * source->config.n_values;
 }
 
 static void set_row(struct pd_source *source, uint64_t index, const double *values, uint32_t run)
 {
-    const size_t bytes = source->config.n_channels * sizeof(double);
+    const size_t bytes = source->config.n_values * sizeof(double);
     double *row = row_of(source, index);
     memcpy(row, values, bytes);
-    memcpy(row + (size_t)source->n_rows * source->config.n_channels, values, bytes);
+    memcpy(row + (size_t)source->n_rows * source->config.n_values, values, bytes);
     source->run[index & (source->n_rows - 1)] = run;
 }
 
@@ -107,7 +107,8 @@ static int bridgeable(const struct pd_source *source, uint64_t run)
     return (double)run * source->period_ns <= (double)source->config.bridge_ns;
 }
 
-/* Straight lines across the `lost` samples before `index`, whose row is set. */
+/* Straight lines across the `lost` samples before `index`, whose row is set; auxiliary values
+ * stay missing. */
 static void bridge(struct pd_source *source, uint64_t index, uint32_t lost)
 {
     const double *left = row_of(source, index - lost - 1), *right = row_of(source, index);
@@ -116,6 +117,8 @@ static void bridge(struct pd_source *source, uint64_t index, uint32_t lost)
         double w = (double)k / (double)(lost + 1);
         for (uint32_t ch = 0; ch < source->config.n_channels; ch++)
             between[ch] = left[ch] + w * (right[ch] - left[ch]);
+        for (uint32_t ch = source->config.n_channels; ch < source->config.n_values; ch++)
+            between[ch] = NAN;
         set_row(source, index - lost - 1 + k, between, lost);
     }
 }
@@ -144,6 +147,54 @@ int pd_source_get_report(const struct pd_source *source, struct pd_clock_report 
     }
     if (rc == 0) *report = in.report;
     return rc;
+}
+
+/* What this window's samples are waited for is there: closes it, and all that ended before t_ns. */
+static void close_windows(struct pd_source *source, int64_t now_ns, int64_t t_ns, uint32_t flags)
+{
+    while (pd_analysis_end_ns(source->analysis, source->grid_t0_ns) <= t_ns)
+        pd_analysis_close(source->analysis, now_ns, source->grid_t0_ns, flags);
+}
+
+static int64_t time_of(const struct pd_source *source, uint64_t index)
+{
+    const struct pd_clock *clock = &source->state->clock;
+    if (!pd_clock_is_locked(clock)) return PD_NO_TIME;
+    double t_ns = pd_clock_time_ns(clock, (double)index, source->grid_t0_ns);
+    return fabs(t_ns) < 4e18 ? source->grid_t0_ns + (int64_t)t_ns : PD_NO_TIME;
+}
+
+static void deliver(struct pd_source *source, uint64_t index, int64_t now_ns, uint32_t flags,
+                    int64_t arrival_ns)
+{
+    struct pd_analysis *analysis = source->analysis;
+    int64_t t_ns = time_of(source, index);
+    if (t_ns != PD_NO_TIME) {
+        pd_analysis_begin(analysis, t_ns, source->grid_t0_ns);
+        close_windows(source, now_ns, t_ns, 0);
+    }
+    pd_analysis_take(analysis, index, t_ns, flags, arrival_ns, row_of(source, index));
+}
+
+/* Sample `index` is there, so that those lost before it are final, too: all go to the analysis. */
+static void deliver_until(struct pd_source *source, uint64_t index, int64_t now_ns,
+                          const struct pd_native *native, int did)
+{
+    struct pd_analysis *analysis = source->analysis;
+    if (analysis == NULL) return;
+    if (did == PD_CLOCK_RELOCKED) pd_analysis_relocked(analysis);
+    uint64_t from = analysis->state->next;
+    uint64_t oldest = index + 1 > source->n_rows ? index + 1 - source->n_rows : 0;
+    if (native->flags & PD_NATIVE_RESET || from < index - native->lost_before)
+        from = index - native->lost_before;
+    for (uint64_t i = from > oldest ? from : oldest; i < index; i++) {
+        uint32_t run = source->run[i & (source->n_rows - 1)];
+        deliver(source, i, now_ns, run && bridgeable(source, run) && i > source->state->valid_from
+                                       ? PD_SIGNAL_LOST | PD_SIGNAL_BRIDGED : PD_SIGNAL_LOST,
+                PD_NO_TIME);
+    }
+    deliver(source, index, now_ns, native->flags & PD_NATIVE_RESET ? PD_SIGNAL_RESET : 0,
+            native->arrival_ns);
 }
 
 static void take_sample(struct pd_source *source, int64_t now_ns, const struct pd_native *native)
@@ -190,6 +241,7 @@ static void take_sample(struct pd_source *source, int64_t now_ns, const struct p
         tell(source, kind, now_ns, (int64_t)index, 0, 0, publish_report(source));
         if (did == PD_CLOCK_RELOCKED) state->discontinuity = 1;
     }
+    deliver_until(source, index, now_ns, native, did);
 }
 
 /* Takes native samples until one at or past index `until` was there (beyond it where that
@@ -298,7 +350,7 @@ static int emit(struct pd_source *source, int64_t now_ns, int64_t t_ns, int64_t 
         uint32_t flags = look_for_losses(source, (uint64_t)oldest, (uint64_t)index, fraction);
         if (flags == PD_GRID_MISSING) break;
         struct pd_grid *frame = (struct pd_grid *)source->frame;
-        pd_resample_at(resample, row_of(source, (uint64_t)oldest), source->config.n_channels,
+        pd_resample_at(resample, row_of(source, (uint64_t)oldest), source->config.n_values,
                        source->config.n_channels, fraction, frame->value);
         if (state->discontinuity && !(flags & PD_GRID_MISSING)) {
             flags |= PD_GRID_DISCONTINUITY;
@@ -317,15 +369,22 @@ int64_t pd_source_due(const struct pd_source *source, int64_t grid_t0_ns)
            source->config.delay_ns + source->config.hold_ns;
 }
 
-void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until)
+static void mute(struct pd_source *source, int muted)
+{
+    source->muted = muted;
+    if (source->analysis) source->analysis->muted = muted;
+}
+
+void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until, int64_t grid_t0_ns)
 {
     struct pd_source_state *state = source->state;
     uint64_t oldest = pd_ring_oldest(source->native);
     if (first < oldest) first = oldest;
     state->next = state->good_until = state->valid_from = first;
-    source->muted = 1;
+    source->grid_t0_ns = grid_t0_ns;
+    mute(source, 1);
     take(source, 0, INT64_MAX, until);
-    source->muted = 0;
+    mute(source, 0);
 }
 
 /* First step in a plan: up to where the source before it got, which has told of
@@ -334,17 +393,33 @@ static void take_over(struct pd_source *source)
 {
     const struct pd_source_state *before = source->before->state;
     struct pd_source_state *state = source->state;
-    source->muted = 1;
+    mute(source, 1);
     take(source, 0, INT64_MAX, before->next);
-    source->muted = 0;
+    mute(source, 0);
+    if (source->analysis && source->before->analysis)
+        pd_analysis_follow(source->analysis, source->before->analysis);
     if (pd_clock_is_locked(&state->clock)) state->discontinuity = before->discontinuity;
     state->silent_since_ns = before->silent_since_ns;
     source->before = NULL;
 }
 
+/* Windows whose samples are all there, without waiting for the one after them, and windows that
+ * have waited long enough. Returns how many windows this step closed. */
+static int step_windows(struct pd_source *source, int64_t now_ns, uint64_t before)
+{
+    struct pd_analysis *analysis = source->analysis;
+    int64_t next_ns = time_of(source, analysis->state->next);
+    pd_analysis_begin(analysis, now_ns, source->grid_t0_ns);
+    if (next_ns != PD_NO_TIME) close_windows(source, now_ns, next_ns < now_ns ? next_ns : now_ns, 0);
+    close_windows(source, now_ns, now_ns - analysis->config.wait_ns, PD_WINDOW_TIMED_OUT);
+    return (int)(pd_ring_next(analysis->windows) - before);
+}
+
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit)
 {
     int emitted = 0;
+    uint64_t windows = source->analysis ? pd_ring_next(source->analysis->windows) : 0;
+    source->grid_t0_ns = grid_t0_ns;
     if (source->before) take_over(source);
     for (;;) {
         int64_t due_ns = pd_source_due(source, grid_t0_ns);
@@ -354,6 +429,7 @@ int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns,
         emitted++;
     }
     if (source->native) take(source, now_ns, INT64_MAX, limit);
+    if (source->analysis) emitted += step_windows(source, now_ns, windows);
     source->state->grid_next = pd_ring_next(source->grid);
     return emitted;
 }

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "pd_analysis.h"
 #include "pd_clock.h"
 #include "pd_event.h"
 #include "pd_native.h"
@@ -73,12 +74,14 @@ struct pd_source {
     const struct pd_ring *native;   /* NULL without a device */
     struct pd_ring *grid;
     struct pd_ring *events;
+    struct pd_analysis *analysis;   /* what is behind it, or NULL; the caller's */
+    int64_t grid_t0_ns;             /* of the last step */
     int muted;                      /* warming: events were told already */
     const struct pd_source *before; /* whose place it takes at its first step, or NULL */
     uint32_t n_rows;                /* a power of two; each row is kept twice, so that any
                                        window of it lies in one piece */
     struct pd_source_state *state;  /* in the arena */
-    double *rows;                   /* [2 × n_rows][n_channels], in the arena */
+    double *rows;                   /* [2 × n_rows][n_values], in the arena */
     uint32_t *run;                  /* [n_rows]: 0, or the length of the loss that it lies in */
     _Atomic uint64_t taken;         /* = state.next, for other threads */
     struct pd_ring reports;         /* the clock's, for other threads */
@@ -97,12 +100,12 @@ int pd_source_init(struct pd_source *source, const struct pd_source_config *conf
                    struct pd_ring *events);
 
 /* Before the source is in a plan: takes the native samples [first, until), or those of
- * them that are still there, in silence. Set `before` to the source whose place it takes:
+ * them that are still there, in silence. grid_t0_ns as in a step. Set `before` to the source whose place it takes:
  * its first step then goes on where that one left off, and nothing is told twice. */
-void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until);
+void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until, int64_t grid_t0_ns);
 
 /* Emits what is due by now_ns, taking native samples up to index `limit`.
- * Returns how many frames it emitted. grid_t0_ns: the instant of grid index 0. */
+ * Returns how many frames and windows it emitted. grid_t0_ns: the instant of grid index 0. */
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit);
 
 /* When the next frame is due. */

@@ -66,6 +66,46 @@ class MontageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=64)] = MONTAGE
 
 
+Hertz = Annotated[float, Meta(gt=0, le=50_000)]
+Seconds = Annotated[float, Meta(gt=0, le=60)]
+
+
+#: The filter bank's bands, where none are configured.
+BANDS_HZ = {
+    "delta": (1.0, 4.0),
+    "theta": (4.0, 8.0),
+    "alpha": (8.0, 13.0),
+    "beta": (13.0, 30.0),
+    "gamma": (30.0, 45.0),
+}
+
+
+class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[window]``: what features and gates are computed on."""
+
+    length_s: Seconds = 1.0
+    #: A window every so often; the length is a whole number of steps.
+    step_s: Annotated[float, Meta(ge=0.05, le=10)] = 0.25
+
+
+class AnalysisConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[analysis]``: the filter bank, on the native samples."""
+
+    #: Name to edges in Hz; a band that does not fit a device's rate is undefined there.
+    bands: dict[str, tuple[Hertz, Hertz]] = msgspec.field(default_factory=lambda: dict(BANDS_HZ))
+
+
+class CcaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[cca]``: correlations with sines and cosines, for SSVEP."""
+
+    #: Empty: none.
+    targets_hz: Annotated[tuple[Hertz, ...], Meta(max_length=512)] = ()
+    harmonics: Annotated[int, Meta(ge=1, le=10)] = 5
+    windows_s: Annotated[tuple[Seconds, ...], Meta(min_length=1, max_length=16)] = (1.0, 2.0, 4.0)
+    #: Filter-bank CCA's; 1: plain CCA on 6 to 90 Hz.
+    subbands: Annotated[int, Meta(ge=1, le=8)] = 3
+
+
 class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[realtime]``: priorities are SCHED_FIFO's, 0 does not ask for any; a core of -1 is any."""
 
@@ -84,6 +124,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     streams: StreamsConfig = StreamsConfig()
     grid: GridConfig = GridConfig()
     montage: MontageConfig = MontageConfig()
+    window: WindowConfig = WindowConfig()
+    analysis: AnalysisConfig = AnalysisConfig()
+    cca: CcaConfig = CcaConfig()
     realtime: RealtimeConfig = RealtimeConfig()
 
     @property
@@ -114,7 +157,9 @@ def load(path: str | os.PathLike[str] | None = None, settings: Iterable[str] = (
         convert(tree, str(path))
     for setting in settings:
         _apply(tree, setting)
-    return convert(tree, "--set")
+    config = convert(tree, "--set")
+    _check_analysis(config)
+    return config
 
 
 def convert(tree: Mapping[str, Any], origin: str) -> Config:
@@ -125,6 +170,23 @@ def convert(tree: Mapping[str, Any], origin: str) -> Config:
         reason, _, path = str(error).partition(" - at `")
         key = path.rstrip("`").removeprefix("$.") or "?"
         raise WrongType(f"{origin}: {key}: {reason}", hint=_hint_for(key)) from None
+
+
+def _check_analysis(config: Config) -> None:
+    """What no type says. Raises ConfigError."""
+    steps = config.window.length_s / config.window.step_s
+    if abs(steps - round(steps)) > 1e-9 or not 1 <= round(steps) <= 64:
+        raise ConfigError(
+            f"window.length_s {config.window.length_s:g} is no whole number of steps of "
+            f"{config.window.step_s:g} s",
+            hint="1 to 64 steps make a window: for example length_s = 1.0, step_s = 0.25",
+        )
+    for name, (low, high) in config.analysis.bands.items():
+        if low >= high:
+            raise ConfigError(
+                f"analysis.bands.{name} goes from {low:g} to {high:g} Hz",
+                hint="the lower edge comes first",
+            )
 
 
 def check_keys(

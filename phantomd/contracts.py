@@ -121,6 +121,7 @@ def _label(name: str) -> bytes:
 
 # -- devices ---------------------------------------------------------------------------------------
 
+StreamKind = Literal["eeg", "meg", "emg", "eog", "eye", "aux"]
 DeviceState = Literal["absent", "opening", "streaming", "stalled", "lost"]
 
 
@@ -140,6 +141,8 @@ class DeviceSpec(msgspec.Struct, frozen=True):
     counter_modulus: int = 0
     simulated: bool = False
     transport_us: float = 0.0
+    #: What its channels are (spec: NeuroStreamKind).
+    stream: StreamKind = "eeg"
     info: dict[str, Any] = {}
 
 
@@ -253,3 +256,47 @@ class Marker(msgspec.Struct, frozen=True):
 
     def data(self) -> dict[str, Any]:
         return {"source": self.source, "label": self.label, "payload": self.payload}
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """``snr_db`` is None where nothing is looked for; ``confidence`` 0..1."""
+
+    snr_db: float | None
+    dropout_rate: float
+    confidence: float
+
+
+class FeatureWindow(msgspec.Struct, frozen=True):
+    """``data`` of a message on 7073. A feature or a score that is undefined is None."""
+
+    device_id: str
+    index: int
+    start_ns: int
+    end_ns: int
+    stream: StreamKind
+    rate_hz: float
+    features: dict[str, float | None]
+    artifacts: dict[str, float | None]
+    artifact_flags: dict[str, bool | float | None]
+    reject: bool
+    quality: Quality
+    #: When its newest sample came, and when it was closed; not on the wire.
+    arrival_ns: int | None = None
+    closed_ns: int = 0
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "device_id": self.device_id,
+            "window": {
+                "index": self.index,
+                "start_ns": self.start_ns,
+                "end_ns": self.end_ns,
+                "stream": self.stream,
+                "rate_hz": self.rate_hz,
+            },
+            "features": self.features,
+            "artifacts": self.artifacts,
+            "artifact_flags": self.artifact_flags,
+            "reject": self.reject,
+            "quality": self.quality,
+        }

@@ -14,6 +14,7 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from phantomd.contracts import (
     Status,
     control_paths,
 )
-from phantomd.core.engine import now_ns, wall_offset_ns
+from phantomd.core.engine import MAX_SOURCES, now_ns, wall_offset_ns
 from phantomd.devices.registry import check_configured
 from phantomd.devices.scan import scan
 from phantomd.engine.beside import beside
@@ -54,6 +55,8 @@ from phantomd.net.methods import methods, uptime_s
 from phantomd.net.ports import Ports
 from phantomd.net.rpc import Method
 from phantomd.records.journal import JournalSession
+from phantomd.signal.analysis import make_analysis
+from phantomd.signal.windows import WINDOW_DEADLINE_NS, WindowStage
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +95,7 @@ class Daemon:
         self._panic_turn = asyncio.Lock()
 
         self.panic = PanicLatch(config.state_dir)
-        self.engine = Engine(config, now_ns())
+        self.engine = Engine(config, now_ns(), analyse=partial(make_analysis, config))
         self._loop_lag = self.engine.ledger.stage("loop", LOOP_DEADLINE_NS)
         self._control_time = self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
@@ -111,7 +114,8 @@ class Daemon:
             self.engine, config.montage.labels, self.emit, self._layout_changed, self.markers.put
         )
         #: Stages behind the tick, in the order of the river.
-        self.parts: list[Part] = []
+        self.windows = self._make_windows()
+        self.parts: list[Part] = [self.windows]
         self.control = ControlServer(
             self.control_path,
             {name: self._timed(name, method) for name, method in methods(self).items()},
@@ -127,6 +131,17 @@ class Daemon:
             marker_stream(stream), lambda reason: self.set_panic(True, reason), self._keep_marker
         )
         return markers
+
+    def _make_windows(self) -> WindowStage:
+        step_s = self.config.window.step_s
+        self.ports.messages(
+            "features",
+            history=max(64, round(2 * MAX_SOURCES / step_s)),
+            rate_hz=1 / step_s,
+            describe=lambda: {"window_s": self.config.window.length_s, "step_s": step_s},
+        )
+        lateness = self.engine.ledger.stage("window", WINDOW_DEADLINE_NS)
+        return WindowStage(lambda: self.engine.slots, self.config, self.say, lateness)
 
     def _timed(self, name: str, method: Method) -> Method:
         """What answers at once has a deadline; what waits for a device or a disk has none."""

@@ -1,5 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
+from phantomd.core.analysis cimport Analysis, pd_analysis
 from phantomd.core.clock cimport pd_clock_report
 from phantomd.core.hist cimport pd_hist
 from phantomd.core.intake cimport Intake, pd_spsc
@@ -58,13 +59,14 @@ cdef extern from "pd_source.h" nogil:
         uint64_t grid_next
     struct pd_source:
         pd_source_config config
+        pd_analysis *analysis
         const pd_source *before
         pd_source_state *state
         uint64_t taken
     size_t pd_source_arena_bytes(const pd_source_config *config)
     int pd_source_init(pd_source *source, const pd_source_config *config, void *arena,
                        size_t arena_bytes, const pd_ring *native, pd_ring *grid, pd_ring *events)
-    void pd_source_warm(pd_source *source, uint64_t first, uint64_t until)
+    void pd_source_warm(pd_source *source, uint64_t first, uint64_t until, int64_t grid_t0_ns)
     int pd_source_get_report(const pd_source *source, pd_clock_report *report)
     void pd_grid_encode(const pd_grid *frame, uint64_t index, uint32_t n_channels, int64_t now_ns,
                         int64_t deadline_ns, uint8_t *out)
@@ -109,6 +111,7 @@ cdef class Source:
     cdef void *arena
     cdef size_t arena_bytes
     cdef readonly Intake intake
+    cdef readonly Analysis analysis
     cdef readonly Ring grid
     cdef Ring events
     cdef object table

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomd.core.analysis import Analysis
 from phantomd.core.hist import Histogram
 from phantomd.core.intake import Intake
 from phantomd.core.ring import Ring
@@ -50,7 +51,10 @@ class Source:
         delay_ns: int = 0,
         transport_ns: int = 0,
         prior_ppm: float = 0.0,
+        analysis: Analysis | None = None,
     ) -> None: ...
+    @property
+    def analysis(self) -> Analysis | None: ...
     @property
     def intake(self) -> Intake | None: ...
     @property
@@ -69,7 +73,7 @@ class Source:
     def grid_next(self) -> int:
         """The grid index that comes next, by its own state: after ``restore``, where the ring must
         begin."""
-    def warm(self, first: int, until: int) -> None:
+    def warm(self, first: int, until: int, grid_t0_ns: int) -> None:
         """Before it is in a plan: learns in silence from the native frames [first, until), so that
         it takes over without a break from a source that has ``taken`` up to ``until``."""
     def follow(self, before: Source) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
+from phantomd.core.analysis cimport Analysis
 from phantomd.core.hist cimport Histogram, pd_hist_add
 from phantomd.core.intake cimport Intake
 from phantomd.core.ring cimport Ring, pd_ring_next, pd_ring_oldest, pd_ring_read
@@ -64,7 +65,8 @@ cdef class Source:
                   uint32_t n_channels, uint32_t slot=0, uint32_t flags=0,
                   const double[:, ::1] table=None, int32_t ahead=0, int64_t hold_ns=0,
                   int64_t bridge_ns=0, int64_t lost_after_ns=0, int64_t delay_ns=0,
-                  int64_t transport_ns=0, double prior_ppm=0.0):
+                  int64_t transport_ns=0, double prior_ppm=0.0,
+                  Analysis analysis=None):
         cdef pd_source_config config
         memset(&config, 0, sizeof(config))
         config.n_channels = n_channels
@@ -103,6 +105,12 @@ cdef class Source:
             raise ValueError("the rings don't fit this source: "
                              f"{grid.words} words a grid frame, {events.words} an event")
 
+        if analysis is not None:
+            if intake is None or analysis.analysis.config.n_values != config.n_values:
+                raise ValueError("this analysis is of another device")
+            self.analysis = analysis
+            self.source.analysis = &analysis.analysis
+
     def __dealloc__(self):
         if self.arena != NULL:
             munmap(self.arena, self.arena_bytes)
@@ -129,13 +137,13 @@ cdef class Source:
 
     @property
     def state_bytes(self):
-        return self.arena_bytes
+        return self.arena_bytes + (self.analysis.arena_bytes if self.analysis is not None else 0)
 
-    def warm(self, uint64_t first, uint64_t until):
+    def warm(self, uint64_t first, uint64_t until, int64_t grid_t0_ns):
         if self.intake is None:
             raise ValueError("a source without a device has nothing to learn from")
         with nogil:
-            pd_source_warm(&self.source, first, until)
+            pd_source_warm(&self.source, first, until, grid_t0_ns)
 
     def report(self):
         cdef pd_clock_report report
@@ -150,9 +158,11 @@ cdef class Source:
         return (<pd_source_state *>(<char *>arena)).grid_next
 
     def restore(self, bytes arena):
-        if <size_t>len(arena) != self.arena_bytes:
+        if <size_t>len(arena) != self.state_bytes:
             raise ValueError("this state is of another build or configuration")
         memcpy(self.arena, <const char *>arena, self.arena_bytes)
+        if self.analysis is not None:
+            self.analysis.restore(arena[self.arena_bytes:])
         self.source.taken = self.source.state.next
 
 

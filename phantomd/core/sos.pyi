@@ -5,6 +5,10 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+def design(bands: Sequence[npt.ArrayLike], tolerance: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Bands and sections as C takes them (pd_sos_band, pd_sos_section), with settling times.
+    ValueError as ``FilterBank``."""
+
 class FilterBank:
     """pd_sos.h: every channel through every band, a band being second-order sections in series.
 

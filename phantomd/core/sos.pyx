@@ -22,47 +22,58 @@ cdef void *address(memory) except NULL:
     return &view[0]
 
 
+def design(bands, double tolerance):
+    """Memory of pd_sos_band and of pd_sos_section for these designs."""
+    designs = [np.array(sos, dtype=np.float64, ndmin=2) for sos in bands]
+    for band, sos in enumerate(designs):
+        if sos.ndim != 2 or sos.shape[1] != 6 or not 1 <= len(sos) <= PD_SOS_MAX_BAND_SECTIONS:
+            raise ValueError(f"band {band} has shape {sos.shape}, not (sections, 6) with 1 to "
+                             f"{PD_SOS_MAX_BAND_SECTIONS} sections")
+        if not (sos[:, 3] == 1).all():
+            raise ValueError(f"band {band} is not normalised: a0 must be 1")
+    section_memory = aligned(sum(map(len, designs)) * sizeof(pd_sos_section))
+    band_memory = aligned(len(designs) * sizeof(pd_sos_band))
+    if not designs:
+        return band_memory, section_memory
+    cdef pd_sos_section *sections = <pd_sos_section *>address(section_memory)
+    cdef pd_sos_band *c_bands = <pd_sos_band *>address(band_memory)
+    cdef uint32_t first = 0, band_sections, i
+    cdef int rc
+    for band, sos in enumerate(designs):
+        band_sections = len(sos)
+        for i in range(band_sections):
+            (sections[first + i].b0, sections[first + i].b1, sections[first + i].b2, _,
+             sections[first + i].a1, sections[first + i].a2) = sos[i]
+        c_bands[band].first = first
+        c_bands[band].n_sections = band_sections
+        rc = pd_sos_design(&sections[first], band_sections, tolerance, &c_bands[band].settle)
+        if rc == -EDOM:
+            raise ValueError(f"band {band} is unstable: a pole is not inside the unit circle")
+        if rc == -ERANGE:
+            raise ValueError(f"band {band} takes more than four million samples to settle")
+        if rc:
+            raise ValueError(f"band {band} has a coefficient that is none or too large, or the "
+                             f"tolerance {tolerance} is not between 0 and 1")
+        first += band_sections
+    return band_memory, section_memory
+
+
 cdef class FilterBank:
 
     def __cinit__(self, bands, n_channels, rate_hz, *, tolerance=1e-3):
-        designs = [np.array(sos, dtype=np.float64, ndmin=2) for sos in bands]
-        for band, sos in enumerate(designs):
-            if sos.ndim != 2 or sos.shape[1] != 6 or not 1 <= len(sos) <= PD_SOS_MAX_BAND_SECTIONS:
-                raise ValueError(f"band {band} has shape {sos.shape}, not (sections, 6) with 1 to "
-                                 f"{PD_SOS_MAX_BAND_SECTIONS} sections")
-            if not (sos[:, 3] == 1).all():
-                raise ValueError(f"band {band} is not normalised: a0 must be 1")
         if not 1 <= n_channels <= 65536:
             raise ValueError(f"{n_channels} channels, not 1 to 65536")
-        cdef uint32_t n_bands = len(designs), n_sections = sum(map(len, designs)), band_sections
         cdef uint32_t channels = n_channels
+        band_memory, section_memory = design(bands, tolerance)
+        cdef uint32_t n_bands = len(band_memory) // sizeof(pd_sos_band)
+        cdef uint32_t n_sections = len(section_memory) // sizeof(pd_sos_section)
         cdef size_t need = pd_sos_state_bytes(n_sections, channels)
         if need == 0:
             raise ValueError(f"a bank has 1 to 65536 sections, not {n_sections}")
-        section_memory = aligned(n_sections * sizeof(pd_sos_section))
-        band_memory = aligned(n_bands * sizeof(pd_sos_band))
         self.state = aligned(need)
         self.designs = section_memory, band_memory
         cdef pd_sos_section *sections = <pd_sos_section *>address(section_memory)
         cdef pd_sos_band *c_bands = <pd_sos_band *>address(band_memory)
-        cdef uint32_t first = 0, i
-        cdef int rc
-        for band, sos in enumerate(designs):
-            band_sections = len(sos)
-            for i in range(band_sections):
-                (sections[first + i].b0, sections[first + i].b1, sections[first + i].b2, _,
-                 sections[first + i].a1, sections[first + i].a2) = sos[i]
-            c_bands[band].first = first
-            c_bands[band].n_sections = band_sections
-            rc = pd_sos_design(&sections[first], band_sections, tolerance, &c_bands[band].settle)
-            if rc == -EDOM:
-                raise ValueError(f"band {band} is unstable: a pole is not inside the unit circle")
-            if rc == -ERANGE:
-                raise ValueError(f"band {band} takes more than four million samples to settle")
-            if rc:
-                raise ValueError(f"band {band} has a coefficient that is none or too large, or the "
-                                 f"tolerance {tolerance} is not between 0 and 1")
-            first += band_sections
         if pd_sos_init(&self.c, c_bands, n_bands, sections, channels, rate_hz,
                        address(self.state), need):
             raise ValueError(f"{rate_hz} Hz is no sampling rate")

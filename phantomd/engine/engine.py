@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from phantomd.config import Config, GridConfig
 from phantomd.contracts import GRID_HZ, DeviceSpec, EegHeader
 from phantomd.core import engine as core
-from phantomd.core.intake import Pump
+from phantomd.core.engine import Source
+from phantomd.core.intake import Intake, Pump
 from phantomd.core.ring import Ring
 from phantomd.devices.base import Device
 from phantomd.engine.ledger import EEG_DEADLINE_NS, Ledger
-from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source
+from phantomd.engine.plan import GRID_SLOTS, Analyse, make_idle, make_source, signal_ring
 from phantomd.errors import DeviceError
 
 #: How much of the past a new source learns from.
@@ -42,12 +43,27 @@ class Slot:
     pump: Pump | None = None
     #: The native index from which the source learnt, where it took another's place.
     warm_first: int | None = None
+    #: The device's samples as the analysis sees them (csrc/pd_window.h).
+    signal: Ring | None = None
+
+    @property
+    def windows(self) -> Ring | None:
+        """Records of the windows that the tick has closed."""
+        return self.source.analysis.windows if self.source.analysis is not None else None
 
 
 class Engine:
     """See the module. ``virtual``: no threads; ``step`` drives everything. One owner thread."""
 
-    def __init__(self, config: Config, grid_t0_ns: int, *, virtual: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        grid_t0_ns: int,
+        *,
+        virtual: bool = False,
+        analyse: Analyse | None = None,
+    ) -> None:
+        self._analyse = analyse
         self._settings = config.grid
         self._realtime = config.realtime
         self._montage = config.montage.labels
@@ -131,12 +147,12 @@ class Engine:
             slot.epoch = uuid.uuid4()
             slot.grid = self._new_grid(len(spec.labels), slot.grid.next)
         intake = device.driver.intake
-        slot.source = make_source(
-            spec, intake, slot.grid, self._core.events, slot.number, self._settings
-        )
+        slot.signal = signal_ring(spec, intake.next)
+        slot.source = self._new_source(slot, spec, intake)
         if not self._virtual:
-            for part in (intake.ring, slot.grid):
-                self._note_lock(part.lock(), "tick-memory")
+            for part in (intake.ring, slot.grid, slot.signal, slot.windows):
+                if part is not None:
+                    self._note_lock(part.lock(), "tick-memory")
         slot.device, slot.spec, slot.warm_first = device, spec, None
         self._replan()
         if not self._virtual:
@@ -172,7 +188,7 @@ class Engine:
         if slot.pump is not None:
             slot.pump.stop()
             slot.pump = None
-        slot.device = slot.spec = slot.warm_first = None
+        slot.device = slot.spec = slot.warm_first = slot.signal = None
         slot.source = make_idle(
             len(slot.labels), slot.grid, self._core.events, slot.number, self._settings
         )
@@ -189,16 +205,9 @@ class Engine:
                 )
             else:
                 before = slot.source
-                slot.source = make_source(
-                    slot.spec,
-                    slot.device.driver.intake,
-                    slot.grid,
-                    self._core.events,
-                    slot.number,
-                    settings,
-                )
+                slot.source = self._new_source(slot, slot.spec, slot.device.driver.intake)
                 slot.warm_first = max(0, before.taken - round(WARM_S * slot.spec.rate_hz))
-                slot.source.warm(slot.warm_first, before.taken)
+                slot.source.warm(slot.warm_first, before.taken, self._core.grid_t0_ns)
                 slot.source.follow(before)
         self._replan()
 
@@ -258,6 +267,14 @@ class Engine:
         grid = self._new_grid(len(labels), first)
         source = make_idle(len(labels), grid, self._core.events, number, self._settings)
         return Slot(number, labels, grid, source, uuid.uuid4())
+
+    def _new_source(self, slot: Slot, spec: DeviceSpec, intake: Intake) -> Source:
+        analysis = None
+        if self._analyse is not None and slot.signal is not None:
+            analysis = self._analyse(spec, slot.signal, slot.windows)
+        return make_source(
+            spec, intake, slot.grid, self._core.events, slot.number, self._settings, analysis
+        )
 
     def _new_grid(self, n_channels: int, first: int) -> Ring:
         return Ring(core.grid_words(n_channels), GRID_SLOTS, first=first)

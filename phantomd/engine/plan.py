@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from phantomd.config import GridConfig
 from phantomd.contracts import DeviceSpec, Flag
+from phantomd.core.analysis import Analysis, signal_words
 from phantomd.core.engine import Source
 from phantomd.core.intake import Intake
 from phantomd.core.ring import Ring
@@ -14,13 +16,33 @@ from phantomd.engine.prototype import design
 #: Frames in a grid ring: 16 s, so that a reader in Python may sleep through a garbage collection.
 GRID_SLOTS = 2048
 
+#: Seconds of the signal ring, for whoever reads it beside the tick.
+SIGNAL_S = 16.0
+
 _MS = 1_000_000
+
+#: The kernels behind a device: the signal's ring, and the windows' that it may go on with. It is
+#: handed to the engine: what they compute is the business of rooms below.
+Analyse = Callable[[DeviceSpec, Ring, Ring | None], Analysis | None]
+
+
+def signal_ring(spec: DeviceSpec, first: int) -> Ring:
+    """For the samples of a device, from this native index on."""
+    n_slots = 1 << max(8, math.ceil(SIGNAL_S * spec.rate_hz).bit_length())
+    return Ring(signal_words(len(spec.labels) + len(spec.aux)), n_slots, first=first)
 
 
 def make_source(
-    spec: DeviceSpec, intake: Intake, grid: Ring, events: Ring, slot: int, settings: GridConfig
+    spec: DeviceSpec,
+    intake: Intake,
+    grid: Ring,
+    events: Ring,
+    slot: int,
+    settings: GridConfig,
+    analysis: Analysis | None = None,
 ) -> Source:
-    """The tick's side of a device: its clock, its resampler, its frames on ``grid``."""
+    """The tick's side of a device: its clock, its resampler, its frames on ``grid``, and the
+    analysis behind it."""
     prototype = design(spec.rate_hz, settings.phase)
     return Source(
         intake,
@@ -36,6 +58,7 @@ def make_source(
         lost_after_ns=round(settings.lost_after_ms * _MS),
         delay_ns=math.ceil(prototype.delay_s * 1e9),
         transport_ns=round(spec.transport_us * 1e3),
+        analysis=analysis,
     )
 
 

@@ -6,6 +6,7 @@ What comes out are the bytes of the ports, the same as live but for age and late
 from __future__ import annotations
 
 import struct
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,11 +21,15 @@ from phantomd.core.engine import GridReader, Source, grid_words
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices.registry import replay_driver
+from phantomd.engine.engine import Slot
 from phantomd.engine.events import describe
 from phantomd.engine.ledger import EEG_DEADLINE_NS
-from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source
+from phantomd.engine.part import Publish
+from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
 from phantomd.errors import JournalError
 from phantomd.records.journal import Kind, Meta, Note, Plan
+from phantomd.signal.analysis import make_analysis
+from phantomd.signal.windows import WindowStage
 
 _FILE = struct.Struct("<QII")
 _RECORD = struct.Struct("<IHHq")
@@ -32,6 +37,8 @@ _SAMPLE = struct.Struct("<QqII")
 _MAGIC = 0x314C4E524A445044
 _VERSION = 1
 _NO_TIME = -(2**63)
+#: A replay has no connections that an epoch could tell apart.
+_NO_EPOCH = uuid.UUID(int=0)
 _RING_SLOTS = 1 << 16
 
 Record = tuple[Kind, int, int, bytes]
@@ -101,7 +108,7 @@ def read(path: Path) -> Journal:
 
 class Replay:
     """Runs a journal. ``frames(data, n)`` gets what went out on 7069, ``emit`` the events, ``mark``
-    the markers."""
+    the markers, ``publish`` the messages of all other streams."""
 
     def __init__(
         self,
@@ -109,11 +116,15 @@ class Replay:
         frames: Callable[[bytes, int], None],
         emit: Callable[[Event], None],
         mark: Callable[[Marker], None] = lambda _: None,
+        publish: Publish = lambda stream, t_ns, data, late=False: None,
     ) -> None:
         self._journal = journal
         self._frames = frames
         self._emit = emit
         self._mark = mark
+        self._slots: dict[int, Slot] = {}
+        self._config = journal.meta.config
+        self.windows = WindowStage(self._slots.values, self._config, publish)
         self._feeds: dict[int, _Feed] = {}
         self._sources: dict[int, Source] = {}
         self._grids: dict[int, Ring] = {}
@@ -196,14 +207,32 @@ class Replay:
     ) -> Source:
         feed = self._feeds.get(number)
         grid, events = self._grids[number], self._engine.events
+        slot = self._slots.get(number)
+        signal = None
         if feed is None:
             source = make_idle(n_channels, grid, events, number, plan.settings)
         else:
-            source = make_source(feed.spec, feed.intake, grid, events, number, plan.settings)
+            keeps = slot is not None and warm is not None
+            signal = slot.signal if slot and keeps else signal_ring(feed.spec, feed.intake.next)
+            assert signal is not None
+            windows = slot.windows if slot and keeps else None
+            source = make_source(
+                feed.spec,
+                feed.intake,
+                grid,
+                events,
+                number,
+                plan.settings,
+                make_analysis(self._config, feed.spec, signal, windows),
+            )
             if warm is not None:
                 before = self._sources[number]
-                source.warm(warm, before.taken)
+                source.warm(warm, before.taken, self._engine.grid_t0_ns)
                 source.follow(before)
+        labels = feed.spec.labels if feed else ()
+        self._slots[number] = Slot(
+            number, labels, grid, source, _NO_EPOCH, spec=feed.spec if feed else None, signal=signal
+        )
         if state is not None:
             source.restore(state)
         self._sources[number] = source
@@ -240,6 +269,7 @@ class Replay:
             self._emit_notes(first + number)
             self._emit(describe(raw, self._specs.get))
         self._emit_notes(self._next_event)
+        self.windows.on_tick(now_ns)
 
     def _emit_notes(self, next_event: int) -> None:
         """The lines of others that stood before this event of the tick."""

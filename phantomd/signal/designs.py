@@ -13,18 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from phantomd.config import BANDS_HZ as BANDS_HZ
 from phantomd.errors import ConfigError
 
 Sos = npt.NDArray[np.float64]
 Edges = tuple[float, float]
 
-BANDS_HZ: Mapping[str, Edges] = {
-    "delta": (1.0, 4.0),
-    "theta": (4.0, 8.0),
-    "alpha": (8.0, 13.0),
-    "beta": (13.0, 30.0),
-    "gamma": (30.0, 45.0),
-}
 ORDER = 4  # sections of a band-pass: 24 dB an octave on either side
 MAINS_HZ = (50.0, 60.0)
 NOTCH_HZ = 2.0  # between the -3 dB points: the grid keeps within ±0.2 Hz
@@ -37,15 +31,30 @@ def band_pass(edges_hz: Edges, rate_hz: float, order: int = ORDER) -> Sos:
     """
     from scipy.signal import butter
 
+    _check_edges(edges_hz, rate_hz)
+    if not 1 <= order <= 12:
+        raise ConfigError(f"a band-pass of order {order}", hint="choose 1 to 12; 4 is usual")
+    return np.asarray(butter(order, edges_hz, "bandpass", fs=rate_hz, output="sos"))
+
+
+def chebyshev_pass(edges_hz: Edges, rate_hz: float) -> Sos:
+    """Chebyshev band-pass (type I, order 4, 0.5 dB of ripple): the sub-bands of filter-bank CCA.
+
+    Raises ConfigError for edges that are not 0 < low < high < rate / 2.
+    """
+    from scipy.signal import cheby1
+
+    _check_edges(edges_hz, rate_hz)
+    return np.asarray(cheby1(4, 0.5, edges_hz, "bandpass", fs=rate_hz, output="sos"))
+
+
+def _check_edges(edges_hz: Edges, rate_hz: float) -> None:
     low, high = edges_hz
     if not 0 < low < high < rate_hz / 2:
         raise ConfigError(
             f"a band from {low:g} to {high:g} Hz does not fit {rate_hz:g} Hz",
             hint=f"choose 0 < low < high < {rate_hz / 2:g} Hz, or a faster device",
         )
-    if not 1 <= order <= 12:
-        raise ConfigError(f"a band-pass of order {order}", hint="choose 1 to 12; 4 is usual")
-    return np.asarray(butter(order, edges_hz, "bandpass", fs=rate_hz, output="sos"))
 
 
 def notch(

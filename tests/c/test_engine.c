@@ -294,7 +294,8 @@ static void test_plans_are_swapped_and_freed_while_it_runs(void)
     uint64_t read = 0, torn = 0;
     for (uint64_t serial = 2; serial < 60; serial++) {
         struct own_plan *fresh = make_plan(bench->rig, serial);
-        pd_source_warm(&fresh->source, 0, atomic_load(&own->source.taken));
+        pd_source_warm(&fresh->source, 0, atomic_load(&own->source.taken),
+                       engine->state.grid_t0_ns);
         CHECK(pd_engine_swap(engine, &fresh->plan) == &own->plan);
         uint64_t steps = atomic_load_explicit(&engine->steps, memory_order_acquire);
         while (atomic_load_explicit(&engine->steps, memory_order_acquire) == steps) {

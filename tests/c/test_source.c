@@ -342,7 +342,7 @@ static void test_a_warmed_source_goes_on_with_the_same_values(void)
     struct pd_source warmed;
     void *arena = rig_source(rig, &warmed, &grid);
     const uint64_t events = pd_ring_next(&rig->events), first = pd_ring_next(&grid);
-    pd_source_warm(&warmed, 0, rig->source.taken);
+    pd_source_warm(&warmed, 0, rig->source.taken, rig->t0_ns + GRID_OFFSET_NS);
     CHECK(pd_ring_next(&rig->events) == events, "what was told already is not told again");
     CHECK(warmed.taken == rig->source.taken);
     warmed.before = &rig->source;

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from boards import PERIOD_NS, T0_NS, Board, S, run
 from numpy.typing import NDArray
 
 from phantomd.config import Config, GridConfig
 from phantomd.contracts import GRID_NS, MONTAGE, DeviceSpec, Event, Flag
 from phantomd.core import engine as core
-from phantomd.core.cyton import N_AUX, CytonDriver, encode
 from phantomd.core.hist import Histogram
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Intake
 from phantomd.core.ring import Ring
@@ -28,51 +28,13 @@ from phantomd.engine.plan import make_idle, make_source
 from phantomd.engine.publish import Publisher
 from phantomd.errors import DeviceError
 
-T0_NS = 10**12
-PERIOD_NS = 4_000_000
-S = 10**9
 WIRE = np.dtype(
     [("index", "u8"), ("t_ns", "i8"), ("flags", "u4"), ("age_us", "u4"), ("values", "f4", (8,))]
 )
 
 
-class Board:
-    """A Cyton in virtual time: packets arrive when their sample is taken."""
-
-    def __init__(self, labels: tuple[str, ...] = MONTAGE, name: str = "cyton") -> None:
-        n_values = 8 + N_AUX
-        ring = Ring(NATIVE_HEAD_WORDS + n_values, 1 << 14)
-        self.spec = DeviceSpec(name, "cyton:", "cyton", 250.0, labels, counter_modulus=256)
-        self.driver = CytonDriver(Intake(ring, 250.0, n_values, 256))
-        self.fd = -1
-        self.next = 0
-
-    def send(self, until_ns: int, lost: tuple[int, ...] = ()) -> None:
-        while T0_NS + self.next * PERIOD_NS <= until_ns:
-            n = self.next
-            counts = np.full((1, 8), n, np.int32)
-            if n not in lost:
-                data = encode(np.array([n % 256], np.uint8), counts)
-                self.driver.feed(data, T0_NS + n * PERIOD_NS)
-            self.next += 1
-
-    def start(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def fault(self, kind: str, duration_s: float | None, args: dict[str, object]) -> None: ...
-
-
 def virtual() -> Engine:
     return Engine(Config(), T0_NS, virtual=True)
-
-
-def run(
-    engine: Engine, board: Board, begin_s: float, end_s: float, lost: tuple[int, ...] = ()
-) -> None:
-    for now_ns in range(T0_NS + round(begin_s * S), T0_NS + round(end_s * S), PERIOD_NS):
-        board.send(now_ns, lost)
-        engine.step(now_ns)
 
 
 def frames_of(engine: Engine) -> NDArray[np.void]:
@@ -311,7 +273,7 @@ def test_sources_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="rings don't fit"):
         core.Source(None, grid, grid, n_channels=1)
     with pytest.raises(ValueError, match="nothing to learn"):
-        core.Source(None, grid, events, n_channels=1).warm(0, 0)
+        core.Source(None, grid, events, n_channels=1).warm(0, 0, 0)
 
 
 def test_a_state_of_another_build_is_refused() -> None:

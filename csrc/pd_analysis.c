@@ -1,0 +1,305 @@
+#include "pd_analysis.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+static size_t align64(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+static uint32_t n_bands(const struct pd_analysis_config *config)
+{
+    return config->n_power + config->n_cca;
+}
+
+static int is_possible(const struct pd_analysis_config *config)
+{
+    if (!(config->rate_hz > 0) || config->n_values > PD_MAX_VALUES ||
+        config->n_channels > config->n_values || config->n_picks < 1 ||
+        config->n_picks > config->n_channels || config->n_reference > config->n_channels ||
+        config->n_cca > PD_ANALYSIS_MAX_CCA || config->step_ns <= 0 || config->wait_ns < 0 ||
+        config->n_steps < 1 || config->n_steps > PD_ANALYSIS_MAX_STEPS)
+        return 0;
+    for (uint32_t i = 0; i < config->n_picks; i++)
+        if (config->pick[i] >= config->n_channels) return 0;
+    for (uint32_t i = 0; i < config->n_reference; i++)
+        if (config->reference[i] >= config->n_channels) return 0;
+    if (config->n_cca && (config->cca.n_channels != config->n_picks ||
+                          config->cca.rate_hz != config->rate_hz || !pd_cca_bytes(&config->cca)))
+        return 0;
+    return n_bands(config) == 0 || pd_sos_state_bytes(config->n_sections, config->n_picks) != 0;
+}
+
+uint32_t pd_analysis_values(const struct pd_analysis_config *config)
+{
+    uint32_t rho = config->n_cca ? config->n_cca * config->cca.n_windows * config->cca.n_targets : 0;
+    return config->n_power * config->n_picks + rho;
+}
+
+static size_t squares_bytes(const struct pd_analysis_config *config)
+{
+    return align64((size_t)config->n_steps * config->n_power * config->n_picks * sizeof(double));
+}
+
+static size_t filter_bytes(const struct pd_analysis_config *config)
+{
+    return n_bands(config) ? align64(pd_sos_state_bytes(config->n_sections, config->n_picks)) : 0;
+}
+
+size_t pd_analysis_arena_bytes(const struct pd_analysis_config *config)
+{
+    if (!is_possible(config)) return 0;
+    return align64(sizeof(struct pd_analysis_state)) + squares_bytes(config) + filter_bytes(config) +
+           (config->n_cca ? config->n_cca * align64(pd_cca_bytes(&config->cca)) : 0);
+}
+
+static size_t row_bytes(const struct pd_analysis_config *config, uint32_t a_row)
+{
+    return align64((size_t)PD_ANALYSIS_BLOCK * a_row * sizeof(double));
+}
+
+size_t pd_analysis_scratch_bytes(const struct pd_analysis_config *config)
+{
+    if (!is_possible(config)) return 0;
+    return row_bytes(config, n_bands(config) * config->n_picks) + row_bytes(config, config->n_picks) +
+           align64(PD_WINDOW_WORDS(pd_analysis_values(config)) * sizeof(uint64_t));
+}
+
+int pd_analysis_init(struct pd_analysis *analysis, const struct pd_analysis_config *config,
+                     void *arena, size_t arena_bytes, void *scratch, size_t scratch_bytes,
+                     struct pd_ring *signal, struct pd_ring *windows, uint64_t next)
+{
+    size_t need = pd_analysis_arena_bytes(config);
+    if (need == 0 || arena_bytes < need || scratch_bytes < pd_analysis_scratch_bytes(config) ||
+        ((uintptr_t)arena | (uintptr_t)scratch) % 64 != 0 ||
+        signal->words != PD_SIGNAL_WORDS(config->n_values) ||
+        windows->words != PD_WINDOW_WORDS(pd_analysis_values(config)))
+        return -EINVAL;
+    memset(analysis, 0, sizeof *analysis);
+    analysis->config = *config;
+    analysis->signal = signal;
+    analysis->windows = windows;
+    analysis->n_window_values = pd_analysis_values(config);
+
+    char *at = arena;
+    analysis->state = (struct pd_analysis_state *)(void *)at;
+    at += align64(sizeof(struct pd_analysis_state));
+    analysis->squares = (double *)(void *)at;
+    at += squares_bytes(config);
+    if (n_bands(config)) {
+        int rc = pd_sos_init(&analysis->sos, config->bands, n_bands(config), config->sections,
+                             config->n_picks, config->rate_hz, at, filter_bytes(config));
+        if (rc) return rc;
+        at += filter_bytes(config);
+    }
+    for (uint32_t i = 0; i < config->n_cca; i++) {
+        analysis->cca[i] = (struct pd_cca *)(void *)at;
+        int rc = pd_cca_init(analysis->cca[i], &config->cca);
+        if (rc) return rc;
+        at += align64(pd_cca_bytes(&config->cca));
+    }
+    at = scratch;
+    analysis->work = (double *)(void *)at;
+    at += row_bytes(config, n_bands(config) * config->n_picks);
+    analysis->rows = (double *)(void *)at;
+    at += row_bytes(config, config->n_picks);
+    analysis->frame = (uint64_t *)(void *)at;
+
+    struct pd_analysis_state *state = analysis->state;
+    state->next = state->begun = next;
+    state->window_next = -1;
+    state->block[0] = (struct pd_analysis_block){ .first = next, .until = next,
+                                                  .arrival_ns = PD_NO_TIME,
+                                                  .flags = PD_WINDOW_FILLING };
+    return 0;
+}
+
+static struct pd_analysis_block *open_block(const struct pd_analysis *analysis)
+{
+    return &analysis->state->block[analysis->state->newest];
+}
+
+/* The rows gathered so far go through the kernels. */
+static void run_kernels(struct pd_analysis *analysis)
+{
+    const struct pd_analysis_config *config = &analysis->config;
+    const uint32_t n = analysis->n_rows, picks = config->n_picks, bands = n_bands(config);
+    analysis->n_rows = 0;
+    if (n == 0 || bands == 0) return;
+    pd_sos_run(&analysis->sos, analysis->rows, picks, n, analysis->work, (size_t)bands * picks,
+               NULL);
+    double *squares = analysis->squares +
+                      (size_t)analysis->state->newest * config->n_power * picks;
+    for (uint32_t row = 0; row < n; row++) {
+        const double *y = analysis->work + (size_t)row * bands * picks;
+        for (uint32_t i = 0; i < config->n_power * picks; i++)
+            if (y[i] == y[i]) squares[i] += y[i] * y[i];
+    }
+    for (uint32_t i = 0; i < config->n_cca; i++)
+        pd_cca_push(analysis->cca[i], analysis->work + (size_t)(config->n_power + i) * picks,
+                    (size_t)bands * picks, n);
+}
+
+void pd_analysis_settle(struct pd_analysis *analysis)
+{
+    run_kernels(analysis);
+}
+
+/* The device began anew: what was before has nothing to do with what comes. */
+static void begin_segment(struct pd_analysis *analysis, uint64_t index)
+{
+    struct pd_analysis_state *state = analysis->state;
+    run_kernels(analysis);
+    if (n_bands(&analysis->config)) pd_sos_reset(&analysis->sos);
+    for (uint32_t i = 0; i < analysis->config.n_cca; i++) pd_cca_reset(analysis->cca[i]);
+    state->begun = index;
+    state->n_blocks = 0;
+    open_block(analysis)->flags |= PD_WINDOW_FILLING;
+}
+
+static void push_signal(struct pd_analysis *analysis, uint64_t index, int64_t t_ns, uint32_t flags,
+                        const double *values)
+{
+    uint64_t words[PD_SIGNAL_WORDS(PD_MAX_VALUES)];
+    struct pd_signal *out = (struct pd_signal *)words;
+    if (analysis->muted || pd_ring_next(analysis->signal) > index) return;
+    pd_ring_skip(analysis->signal, index);
+    out->t_ns = t_ns;
+    out->flags = flags;
+    out->reserved = 0;
+    memcpy(out->value, values, analysis->config.n_values * sizeof(double));
+    pd_ring_push(analysis->signal, words);
+}
+
+void pd_analysis_take(struct pd_analysis *analysis, uint64_t index, int64_t t_ns, uint32_t flags,
+                      int64_t arrival_ns, const double *values)
+{
+    const struct pd_analysis_config *config = &analysis->config;
+    struct pd_analysis_state *state = analysis->state;
+    if (index < state->next) return;
+    if (flags & PD_SIGNAL_RESET || index > state->next) begin_segment(analysis, index);
+    push_signal(analysis, index, t_ns, flags, values);
+
+    struct pd_analysis_block *block = open_block(analysis);
+    if (flags & PD_SIGNAL_LOST) {
+        block->lost++;
+        if (flags & PD_SIGNAL_BRIDGED) block->bridged++;
+    } else {
+        block->arrival_ns = arrival_ns;
+    }
+    double mean = 0;
+    for (uint32_t i = 0; i < config->n_reference; i++) mean += values[config->reference[i]];
+    if (config->n_reference) mean /= config->n_reference;
+    double *row = analysis->rows + (size_t)analysis->n_rows * config->n_picks;
+    int hole = 0;
+    for (uint32_t i = 0; i < config->n_picks; i++) {
+        row[i] = values[config->pick[i]] - mean;
+        hole |= !(fabs(row[i]) <= PD_SOS_LARGEST);
+    }
+    block->holes += (uint32_t)hole;
+    block->until = state->next = index + 1;
+    if (++analysis->n_rows == PD_ANALYSIS_BLOCK) run_kernels(analysis);
+}
+
+void pd_analysis_begin(struct pd_analysis *analysis, int64_t t_ns, int64_t grid_t0_ns)
+{
+    int64_t steps = (t_ns - grid_t0_ns) / analysis->config.step_ns;
+    if (analysis->state->window_next < 0) analysis->state->window_next = steps < 0 ? 1 : steps + 1;
+}
+
+int64_t pd_analysis_end_ns(const struct pd_analysis *analysis, int64_t grid_t0_ns)
+{
+    return grid_t0_ns + analysis->state->window_next * analysis->config.step_ns;
+}
+
+void pd_analysis_relocked(struct pd_analysis *analysis)
+{
+    open_block(analysis)->flags |= PD_WINDOW_RELOCKED;
+}
+
+void pd_analysis_follow(struct pd_analysis *analysis, const struct pd_analysis *before)
+{
+    struct pd_analysis_state *state = analysis->state;
+    if (state->window_next > before->state->window_next)
+        open_block(analysis)->flags |= PD_WINDOW_FILLING;
+    state->window_next = before->state->window_next;
+}
+
+/* Sum of a band's squares over the window, or NaN. */
+static void read_powers(const struct pd_analysis *analysis, const struct pd_window *window,
+                        uint32_t holes, double *out)
+{
+    const struct pd_analysis_config *config = &analysis->config;
+    const uint32_t picks = config->n_picks;
+    const uint64_t n = window->until - window->first;
+    int whole = n > 0 && holes == 0 && !(window->flags & PD_WINDOW_FILLING);
+    for (uint32_t band = 0; band < config->n_power; band++) {
+        for (uint32_t ch = 0; ch < picks; ch++) {
+            double sum = 0;
+            for (uint32_t step = 0; step < config->n_steps; step++)
+                sum += analysis->squares[((size_t)step * config->n_power + band) * picks + ch];
+            int defined = whole && n < UINT32_MAX &&
+                          pd_sos_defined(&analysis->sos, band, ch, (uint32_t)n);
+            out[band * picks + ch] = defined ? sum / (double)n : NAN;
+        }
+    }
+}
+
+static void read_correlations(struct pd_analysis *analysis, double *out)
+{
+    const struct pd_cca_config *cca = &analysis->config.cca;
+    for (uint32_t band = 0; band < analysis->config.n_cca; band++) {
+        for (uint32_t window = 0; window < cca->n_windows; window++) {
+            if (pd_cca_correlate(analysis->cca[band], window, out) != PD_CCA_DEFINED)
+                for (uint32_t target = 0; target < cca->n_targets; target++) out[target] = NAN;
+            out += cca->n_targets;
+        }
+    }
+}
+
+void pd_analysis_close(struct pd_analysis *analysis, int64_t now_ns, int64_t grid_t0_ns,
+                       uint32_t flags)
+{
+    const struct pd_analysis_config *config = &analysis->config;
+    struct pd_analysis_state *state = analysis->state;
+    struct pd_window *window = (struct pd_window *)analysis->frame;
+    run_kernels(analysis);
+
+    const struct pd_analysis_block *newest = open_block(analysis);
+    window->index = state->window_next;
+    window->end_ns = pd_analysis_end_ns(analysis, grid_t0_ns);
+    window->start_ns = window->end_ns - config->step_ns * config->n_steps;
+    window->closed_ns = now_ns;
+    window->arrival_ns = PD_NO_TIME;
+    window->flags = flags;
+    window->until = newest->until;
+    window->first = newest->first;
+    window->lost = window->bridged = 0;
+    window->n_values = analysis->n_window_values;
+    uint32_t holes = 0;
+    if (state->n_blocks + 1 < config->n_steps) window->flags |= PD_WINDOW_FILLING;
+    for (uint32_t back = 0; back < config->n_steps; back++) {
+        uint32_t place = (state->newest + config->n_steps - back) % config->n_steps;
+        const struct pd_analysis_block *block = &state->block[place];
+        if (back > state->n_blocks) break;
+        window->first = block->first;
+        window->flags |= block->flags;
+        window->lost += block->lost;
+        window->bridged += block->bridged;
+        holes += block->holes;
+        if (window->arrival_ns == PD_NO_TIME) window->arrival_ns = block->arrival_ns;
+    }
+    read_powers(analysis, window, holes, window->value);
+    read_correlations(analysis, window->value + config->n_power * config->n_picks);
+    if (!analysis->muted) pd_ring_push(analysis->windows, analysis->frame);
+
+    if (state->n_blocks < config->n_steps) state->n_blocks++;
+    state->newest = (state->newest + 1) % config->n_steps;
+    state->window_next++;
+    *open_block(analysis) = (struct pd_analysis_block){ .first = state->next, .until = state->next,
+                                                        .arrival_ns = PD_NO_TIME };
+    memset(analysis->squares + (size_t)state->newest * config->n_power * config->n_picks, 0,
+           (size_t)config->n_power * config->n_picks * sizeof(double));
+}

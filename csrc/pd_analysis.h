@@ -1,0 +1,117 @@
+/* Analysis: the kernels behind a source, and the windows that they are read at.
+ *
+ * The source gives it each sample once, in order, when it is final: there, bridged, or lost. It puts
+ * the sample on the signal ring, re-references the channels that are analysed, and feeds the
+ * kernels. At the end of each window it reads them all into one record of the windows ring.
+ *
+ * Bands: mean square of each band and channel over the window, kept as sums a step, which are
+ * added up anew for each window. NaN where a filter had not settled at the window's first sample or
+ * a sample of it was lost and not bridged. CCA: correlations of every target, for each of its
+ * own windows and bands, at the window's end.
+ *
+ * Owner: the tick thread, or whoever steps the virtual clock. Nothing blocks or allocates. The
+ * arena is the caller's: plain state without pointers, which the journal saves after the source's.
+ */
+#ifndef PD_ANALYSIS_H
+#define PD_ANALYSIS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pd_cca.h"
+#include "pd_clock.h"
+#include "pd_native.h"
+#include "pd_ring.h"
+#include "pd_sos.h"
+#include "pd_window.h"
+
+#define PD_ANALYSIS_MAX_STEPS 64    /* of a window */
+#define PD_ANALYSIS_MAX_CCA 8       /* bands that CCA looks at */
+#define PD_ANALYSIS_BLOCK 32        /* samples that go through the kernels together */
+
+struct pd_analysis_config {
+    double rate_hz;
+    uint32_t n_values, n_channels;  /* of a sample; the first n_channels are the signal's */
+    uint32_t n_picks;               /* channels that are analysed */
+    uint32_t pick[PD_MAX_VALUES];
+    uint32_t n_reference;           /* their mean is taken from each; 0: as it comes */
+    uint32_t reference[PD_MAX_VALUES];
+    int64_t step_ns, wait_ns;       /* a window is closed at the latest `wait` after its end */
+    uint32_t n_steps;               /* a window is so many steps long */
+    /* Filters of the bank; the first n_power bands give powers, the next n_cca feed a CCA
+     * each. The caller's, read only. */
+    const struct pd_sos_band *bands;
+    const struct pd_sos_section *sections;
+    uint32_t n_power, n_cca, n_sections;
+    struct pd_cca_config cca;       /* one for all; n_cca = 0: none */
+};
+
+struct pd_analysis_block {          /* the samples of one step */
+    uint64_t first, until;
+    int64_t arrival_ns;
+    uint32_t lost, bridged, holes;  /* holes: samples with a NaN for the kernels */
+    uint32_t flags;                 /* PD_WINDOW_… */
+};
+
+struct pd_analysis_state {
+    uint64_t next;                  /* native index of the next sample to take */
+    int64_t window_next;            /* k of the window that is closed next; -1 before the first */
+    uint64_t begun;                 /* first index of this segment */
+    uint32_t n_blocks;              /* closed since the segment began, saturating */
+    uint32_t newest;                /* place of the block that is being filled */
+    struct pd_analysis_block block[PD_ANALYSIS_MAX_STEPS];
+};
+
+struct pd_analysis {
+    struct pd_analysis_config config;
+    struct pd_ring *signal, *windows;
+    int muted;                      /* warming: nothing goes onto the rings */
+    struct pd_analysis_state *state;
+    double *squares;                /* [n_steps][n_power][n_picks], in the arena */
+    struct pd_sos sos;              /* its state in the arena */
+    struct pd_cca *cca[PD_ANALYSIS_MAX_CCA];    /* in the arena */
+    double *work;                   /* scratch, not saved: [BLOCK][n_bands][n_picks] */
+    double *rows;                   /* scratch: [BLOCK][n_picks] */
+    uint64_t *frame;                /* scratch: a window's words */
+    uint32_t n_rows, n_window_values;
+};
+
+/* Doubles of a window's record: powers [n_power][n_picks], then correlations
+ * [n_cca][windows][targets]. */
+uint32_t pd_analysis_values(const struct pd_analysis_config *config);
+
+/* Bytes of the arena (saved), and of the scratch memory; 0 for a configuration that can't be. */
+size_t pd_analysis_arena_bytes(const struct pd_analysis_config *config);
+size_t pd_analysis_scratch_bytes(const struct pd_analysis_config *config);
+
+/* `arena` zeroed, 64-byte aligned, as scratch is. The rings have PD_SIGNAL_WORDS(n_values) and
+ * PD_WINDOW_WORDS(values) words. `next`: the first native index. 0 or -EINVAL. */
+int pd_analysis_init(struct pd_analysis *analysis, const struct pd_analysis_config *config,
+                     void *arena, size_t arena_bytes, void *scratch, size_t scratch_bytes,
+                     struct pd_ring *signal, struct pd_ring *windows, uint64_t next);
+
+/* The next sample, final; `index` may jump ahead where samples are gone for good. t_ns: PD_NO_TIME
+ * before the clock is locked. */
+void pd_analysis_take(struct pd_analysis *analysis, uint64_t index, int64_t t_ns, uint32_t flags,
+                      int64_t arrival_ns, const double *values);
+
+/* The first window is the one that t_ns lies in the last step of; it has begun if it had. */
+void pd_analysis_begin(struct pd_analysis *analysis, int64_t t_ns, int64_t grid_t0_ns);
+
+/* Instant of the end of the window that comes next. */
+int64_t pd_analysis_end_ns(const struct pd_analysis *analysis, int64_t grid_t0_ns);
+
+/* Closes that window now. */
+void pd_analysis_close(struct pd_analysis *analysis, int64_t now_ns, int64_t grid_t0_ns,
+                       uint32_t flags);
+
+/* All that was taken goes through the kernels now: the arena alone is the state. */
+void pd_analysis_settle(struct pd_analysis *analysis);
+
+/* The clock's time was stepped. */
+void pd_analysis_relocked(struct pd_analysis *analysis);
+
+/* The next window is the one that another analysis of the same source would have closed next. */
+void pd_analysis_follow(struct pd_analysis *analysis, const struct pd_analysis *before);
+
+#endif

@@ -1,0 +1,80 @@
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from phantomd.core.ring import Ring
+
+MAX_CCA: int
+MAX_STEPS: int
+
+#: index, start_ns, end_ns, closed_ns, arrival_ns (of the newest sample that was there), first and
+#: until (native indices), flags, lost, bridged, values.
+WindowRecord = tuple[
+    int, int, int, int, int | None, int, int, int, int, int, npt.NDArray[np.float64]
+]
+
+def signal_words(n_values: int) -> int:
+    """Words of a frame of the signal ring (csrc/pd_window.h)."""
+
+class Analysis:
+    """The kernels behind one source (csrc/pd_analysis.h), and its windows ring.
+
+    ``picks``: the channels (of the first ``n_channels`` values of a sample) that are analysed;
+    the mean of ``reference`` is taken from each. Window k ends ``k · step_ns`` after the engine's grid
+    began and is ``n_steps`` long; it is closed at the latest ``wait_ns`` after its end.
+    ``power_bands``, ``cca_bands``: designs (float64 [sections, 6]) whose powers, and whose correlations
+    with sines and cosines of ``targets_hz`` over ``cca_windows`` samples, stand in each window.
+    ``signal``: a ring of ``signal_words(n_values)``; ``windows``: another analysis's, which is gone on
+    with where its records are as long. ``next``: the native index that comes first.
+    ValueError for what can't be.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate_hz: float,
+        n_values: int,
+        n_channels: int,
+        picks: Sequence[int],
+        reference: Sequence[int] = (),
+        step_ns: int,
+        n_steps: int,
+        wait_ns: int,
+        power_bands: Sequence[npt.ArrayLike] = (),
+        cca_bands: Sequence[npt.ArrayLike] = (),
+        targets_hz: npt.ArrayLike = (),
+        cca_windows: npt.ArrayLike = (),
+        harmonics: int = 5,
+        hop: int = 0,
+        tolerance: float = 1e-3,
+        signal: Ring,
+        windows: Ring | None = None,
+        next: int = 0,
+    ) -> None: ...
+    @property
+    def signal(self) -> Ring: ...
+    @property
+    def windows(self) -> Ring: ...
+    @property
+    def n_values(self) -> int: ...
+    @property
+    def n_window_values(self) -> int: ...
+    @property
+    def lock_error(self) -> int:
+        """The errno that refused to lock it in memory, or 0."""
+    @property
+    def state_bytes(self) -> int:
+        """What a journal keeps of it."""
+    def restore(self, arena: bytes) -> None:
+        """State from a journal of the same build; ValueError otherwise."""
+
+def take_windows(windows: Ring, next: int) -> tuple[list[WindowRecord], int, int]:
+    """Windows from ring index ``next`` on, the index after them, and how many were overwritten."""
+
+def read_signal(
+    signal: Ring, first: int, until: int
+) -> tuple[
+    npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float64]
+]:
+    """What is still there of the samples [first, until): index, t_ns, flags, values [n, n_values]."""
