@@ -55,7 +55,7 @@ size_t pd_analysis_arena_bytes(const struct pd_analysis_config *config)
            (config->n_cca ? config->n_cca * align64(pd_cca_bytes(&config->cca)) : 0);
 }
 
-static size_t row_bytes(const struct pd_analysis_config *config, uint32_t a_row)
+static size_t row_bytes(uint32_t a_row)
 {
     return align64((size_t)PD_ANALYSIS_BLOCK * a_row * sizeof(double));
 }
@@ -63,7 +63,7 @@ static size_t row_bytes(const struct pd_analysis_config *config, uint32_t a_row)
 size_t pd_analysis_scratch_bytes(const struct pd_analysis_config *config)
 {
     if (!is_possible(config)) return 0;
-    return row_bytes(config, n_bands(config) * config->n_picks) + row_bytes(config, config->n_picks) +
+    return row_bytes(n_bands(config) * config->n_picks) + row_bytes(config->n_picks) +
            align64(PD_WINDOW_WORDS(pd_analysis_values(config)) * sizeof(uint64_t));
 }
 
@@ -102,9 +102,9 @@ int pd_analysis_init(struct pd_analysis *analysis, const struct pd_analysis_conf
     }
     at = scratch;
     analysis->work = (double *)(void *)at;
-    at += row_bytes(config, n_bands(config) * config->n_picks);
+    at += row_bytes(n_bands(config) * config->n_picks);
     analysis->rows = (double *)(void *)at;
-    at += row_bytes(config, config->n_picks);
+    at += row_bytes(config->n_picks);
     analysis->frame = (uint64_t *)(void *)at;
 
     struct pd_analysis_state *state = analysis->state;

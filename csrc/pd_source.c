@@ -410,7 +410,9 @@ static int step_windows(struct pd_source *source, int64_t now_ns, uint64_t befor
     struct pd_analysis *analysis = source->analysis;
     int64_t next_ns = time_of(source, analysis->state->next);
     pd_analysis_begin(analysis, now_ns, source->grid_t0_ns);
-    if (next_ns != PD_NO_TIME) close_windows(source, now_ns, next_ns < now_ns ? next_ns : now_ns, 0);
+    /* The sample after a window's last may be due after this instant: by one period, no more. */
+    int64_t soon_ns = now_ns + (int64_t)source->period_ns;
+    if (next_ns != PD_NO_TIME) close_windows(source, now_ns, next_ns < soon_ns ? next_ns : soon_ns, 0);
     close_windows(source, now_ns, now_ns - analysis->config.wait_ns, PD_WINDOW_TIMED_OUT);
     return (int)(pd_ring_next(analysis->windows) - before);
 }

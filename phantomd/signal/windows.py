@@ -56,7 +56,8 @@ class Window:
     @property
     def is_whole(self) -> bool:
         """Every sample is there or bridged, and the segment is older than the window."""
-        return not self.record[7] & (_FILLING | _TIMED_OUT) and len(self.samples) > 0
+        n = self.record[6] - self.record[5]
+        return not self.record[7] & (_FILLING | _TIMED_OUT) and len(self.samples) == n > 0
 
     @property
     def eeg(self) -> Floats:

@@ -5,24 +5,31 @@ import contextlib
 import json
 from pathlib import Path
 
+import msgpack
 import numpy as np
 import pytest
 from live import FRAME, EegClient
 
 from phantomd.contracts import Event, Flag
 from phantomd.errors import JournalError
+from phantomd.net.envelope import finite
 from phantomd.records.journal import Kind
-from phantomd.records.replay import Replay, read
+from phantomd.records.replay import Journal, Replay, read
 
 FAULTS = "simulator:?seed=3&drop=0.02"
 
 
-async def _record(daemon_at, path: Path, warm_frames: int, frames: int) -> tuple[bytes, list[dict]]:
-    """Starts a journal in the middle of a run: what subscribers got from then on."""
+async def _record(
+    daemon_at, path: Path, warm_frames: int, frames: int
+) -> tuple[bytes, list[dict], list[dict]]:
+    """Starts a journal in the middle of a run: frames, events and features that subscribers got."""
     async with daemon_at(f'devices=["{FAULTS}"]') as daemon:
         eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", daemon.ports.streams["events"].port
+        )
+        of_features, _ = await asyncio.open_connection(
+            "127.0.0.1", daemon.ports.streams["features"].port
         )
         await eeg.read(warm_frames)
         await daemon.journal_start(str(path))
@@ -34,22 +41,30 @@ async def _record(daemon_at, path: Path, warm_frames: int, frames: int) -> tuple
         await eeg.read_rest()
         lines = (await reader.read(-1)).splitlines()
         writer.close()
-        return eeg.frames, [json.loads(line)["data"] for line in lines[1:]]
+        unpacker = msgpack.Unpacker()
+        unpacker.feed(await of_features.read(-1))
+        features = [message["data"] for message in unpacker if message["type"] == "data"]
+        return eeg.frames, [json.loads(line)["data"] for line in lines[1:]], features
 
 
-def _replayed(path: Path) -> tuple[bytes, list[Event]]:
-    journal = read(path)
+def _replayed(journal: Journal) -> tuple[bytes, list[Event], list[dict]]:
     assert journal.complete
     out: list[bytes] = []
     events: list[Event] = []
-    Replay(journal, lambda data, n: out.append(data), events.append).run()
-    return b"".join(out), events
+    features: list[dict] = []
+
+    def publish(stream: str, t_ns: int | None, data: dict, late: bool = False) -> None:
+        assert stream == "features"
+        features.append(finite(data))
+
+    Replay(journal, lambda data, n: out.append(data), events.append, publish=publish).run()
+    return b"".join(out), events, features
 
 
 def test_a_replay_of_the_journal_gives_the_same_frames_and_events(run, daemon_at, tmp_path):
     path = tmp_path / "run.pdj"
-    live_bytes, live_events = run(_record(daemon_at, path, 300, 700))
-    replayed_bytes, events = _replayed(path)
+    live_bytes, live_events, _ = run(_record(daemon_at, path, 300, 700))
+    replayed_bytes, events, _ = _replayed(read(path))
     live, again = (np.frombuffer(data, FRAME) for data in (live_bytes, replayed_bytes))
     assert len(again) >= 700
     live = live[np.searchsorted(live["index"], again["index"][0]) :][: len(again)]
@@ -69,11 +84,25 @@ def test_a_replay_of_the_journal_gives_the_same_frames_and_events(run, daemon_at
     assert {"gap", "panic"} <= {line["kind"] for line in again_lines}
 
 
+def test_a_replay_of_the_journal_gives_the_same_windows(run, daemon_at, tmp_path):
+    path = tmp_path / "run.pdj"
+    _, _, live = run(_record(daemon_at, path, 300, 700))
+    journal = read(path)
+    _, _, again = _replayed(journal)
+    # The journal has none of the samples before its first tick: windows that hold some are out.
+    begin_ns = journal.ticks[0][0]
+    whole = [data for data in again if data["window"]["start_ns"] >= begin_ns]
+    assert len(whole) >= 15
+    of_index = {data["window"]["index"]: data for data in live}
+    assert whole == [of_index[data["window"]["index"]] for data in whole]
+    assert all(data["features"]["alpha_uv2"] is not None for data in whole[-4:])
+
+
 def test_a_journal_cut_short_replays_what_is_whole(run, daemon_at, tmp_path):
     path = tmp_path / "run.pdj"
     run(_record(daemon_at, path, 50, 200))
     data = path.read_bytes()
-    whole, _ = _replayed(path)
+    whole, _, _ = _replayed(read(path))
     cut = tmp_path / "cut.pdj"
     cut.write_bytes(data[: len(data) * 3 // 4])
     journal = read(cut)
