@@ -140,4 +140,4 @@ cdef class GridReader:
     cdef int64_t deadline_ns
     cdef pd_hist *hist
     cdef object owner
-    cdef uint64_t[80] frame
+    cdef uint64_t[::1] frame

@@ -328,6 +328,7 @@ cdef class GridReader:
         self.n_channels = grid.ring.words - (PD_GRID_WORDS(1) - 1)
         if self.n_channels > PD_MAX_VALUES:
             raise ValueError("this is no grid ring")
+        self.frame = np.empty(grid.ring.words, np.uint64)
         self.next = pd_ring_next(&grid.ring)
         self.deadline_ns = deadline_ns
         self.owner = lateness
@@ -342,7 +343,7 @@ cdef class GridReader:
         cdef uint64_t until = pd_ring_next(&self.grid.ring)
         cdef uint64_t oldest = pd_ring_oldest(&self.grid.ring)
         cdef size_t frame_bytes = 24 + 4 * self.n_channels
-        cdef pd_grid *frame = <pd_grid *>self.frame
+        cdef pd_grid *frame = <pd_grid *>&self.frame[0]
         if self.next < oldest:
             self.overrun += oldest - self.next
             self.next = oldest
@@ -356,7 +357,7 @@ cdef class GridReader:
         cdef uint8_t *at = <uint8_t *>PyBytes_AS_STRING(out)
         cdef int64_t t_ns = 0
         while self.next < until:
-            if pd_ring_read(&self.grid.ring, self.next, self.frame):
+            if pd_ring_read(&self.grid.ring, self.next, &self.frame[0]):
                 # Overtaken by the tick in the middle: hand out what there is, the jump shows.
                 n = self.next - first
                 break
@@ -376,7 +377,7 @@ cdef class GridReader:
         until = max(first, min(until, pd_ring_next(&self.grid.ring)))
         out = np.zeros(until - first, np.dtype([("index", "u8"), ("t_ns", "i8"), ("due_ns", "i8"),
                                                ("flags", "u4"), ("values", "f8", (self.n_channels,))]))
-        cdef pd_grid *frame = <pd_grid *>self.frame
+        cdef pd_grid *frame = <pd_grid *>&self.frame[0]
         cdef double[:, ::1] values = np.zeros((until - first, self.n_channels))
         cdef uint64_t i
         cdef uint32_t ch
@@ -386,7 +387,7 @@ cdef class GridReader:
         cdef int64_t[::1] due_ = due_ns
         cdef uint32_t[::1] flags_ = flags
         for i in range(until - first):
-            if pd_ring_read(&self.grid.ring, first + i, self.frame):
+            if pd_ring_read(&self.grid.ring, first + i, &self.frame[0]):
                 raise LookupError(f"frame {first + i} is gone")
             index_[i] = first + i
             t_[i] = frame.t_ns

@@ -237,7 +237,7 @@ def test_frames_published_after_their_deadline_are_late_and_counted() -> None:
 
 def test_a_ring_that_is_no_grid_is_refused() -> None:
     with pytest.raises(ValueError, match="no grid ring"):
-        core.GridReader(Ring(200, 4), deadline_ns=0)
+        core.GridReader(Ring(core.grid_words(core.MAX_VALUES) + 1, 4), deadline_ns=0)
 
 
 def test_events_that_were_overwritten_are_counted() -> None:
