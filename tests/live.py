@@ -17,6 +17,11 @@ FRAME = np.dtype(
 )
 
 
+def frame_of(n_channels: int) -> np.dtype:
+    fields = {name: FRAME[name] for name in FRAME.names[:-1]}
+    return np.dtype([*fields.items(), ("values", "<f4", (n_channels,))])
+
+
 class EegClient:
     """A subscriber of 7069 that keeps what it gets."""
 
@@ -39,7 +44,7 @@ class EegClient:
         frame_bytes = int.from_bytes(self.header[12:16], "little")
         data = await self._reader.readexactly(n_frames * frame_bytes)
         self.frames += data
-        return np.frombuffer(data, FRAME)
+        return np.frombuffer(data, frame_of((frame_bytes - 24) // 4))
 
     async def read_rest(self) -> bytes:
         """Until the daemon closes the stream."""

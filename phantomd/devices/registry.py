@@ -20,18 +20,23 @@ class Kind(NamedTuple):
     ``opens`` takes the Address and the montage's labels and opens the device: it may block, and
     raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress. ``node``
     is the option that names its device node; "": what stands behind the colon; None: it has none.
+    ``many``: what stands behind the colon does not tell two devices apart, the options do.
     """
 
     module: str
     opens: str
     checks: str
     node: str | None = None
+    many: bool = False
 
 
 KINDS: dict[str, Kind] = {
     "simulator": Kind("phantomd.devices.simulator", "open_simulator", "config_of"),
     "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "gain_of", node=""),
-    "python": Kind("phantomd.devices.child", "open_python", "driver_of"),
+    "brainflow": Kind(
+        "phantomd.devices.brainflow", "open_board", "board_of", node="serial_port", many=True
+    ),
+    "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
 }
 
 Opener = Callable[[Address, tuple[str, ...]], Device]
@@ -52,6 +57,13 @@ def node_of(address: Address) -> Path | None:
     return Path(path) if path else None
 
 
+def same(one: Address, other: Address) -> bool:
+    """Whether two addresses mean one device; two of nowhere in particular never do."""
+    if one.kind != other.kind or one.where != other.where or not one.where:
+        return False
+    return not _kind(one).many or one.options == other.options
+
+
 def check(text: str, labels: tuple[str, ...]) -> Address:
     """The address, if its driver could take it. Opens nothing; raises BadAddress."""
     address = Address.parse(text)
@@ -62,17 +74,18 @@ def check(text: str, labels: tuple[str, ...]) -> Address:
 
 def check_configured(devices: Sequence[str], labels: tuple[str, ...]) -> None:
     """Raises ConfigError for the first configured device that could never be opened."""
-    places: dict[tuple[str, str], str] = {}
+    before: list[Address] = []
     for text in devices:
         try:
             address = check(text, labels)
         except BadAddress as error:
             raise ConfigError(f"devices: {text!r}: {error.message}", hint=error.hint) from error
-        first = places.setdefault((address.kind, address.where), text)
-        if address.where and first is not text:
-            raise ConfigError(
-                f"devices: {text!r} is the same device as {first!r}", hint="name it once"
-            )
+        for first in before:
+            if same(address, first):
+                raise ConfigError(
+                    f"devices: {text!r} is the same device as {str(first)!r}", hint="name it once"
+                )
+        before.append(address)
 
 
 def _kind(address: Address) -> Kind:

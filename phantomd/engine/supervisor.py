@@ -22,7 +22,7 @@ import msgspec
 from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
 from phantomd.core.intake import Pump
 from phantomd.devices.base import Address, Device, InChild, SaysMarkers
-from phantomd.devices.registry import check, node_of, opener
+from phantomd.devices.registry import check, node_of, opener, same
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
 from phantomd.engine.prototype import design
@@ -111,7 +111,7 @@ class Supervisor:
         """A device that somebody wants now: failing is an error. Returns its id."""
         address = check(text, self._labels)
         for other in self._devices.values():
-            if other.address.kind == address.kind and other.address.where == address.where != "":
+            if same(address, other.address):
                 raise DeviceBusy(
                     f"{text} is open already, as {other.device_id}",
                     hint=f"close it first: phantomctl device close {other.device_id}",
