@@ -29,6 +29,7 @@ SOURCES = {
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "shared": [*INTAKE, "shared"],
+    "play": [*INTAKE, "play"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
     "cca": CCA,
     "analysis": ANALYSIS,

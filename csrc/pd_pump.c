@@ -63,14 +63,17 @@ static int stopped_before(struct pd_pump *pump, int64_t t_ns)
     return ppoll(&stop, 1, &timeout, NULL) > 0;
 }
 
-static void run_by_clock(struct pd_pump *pump)
+/* Until it is stopped (0), or the driver has no more (ENODATA). */
+static int run_by_clock(struct pd_pump *pump)
 {
     int64_t next_ns = pd_time_now();
     while (!stopped_before(pump, next_ns)) {
         atomic_fetch_add_explicit(&pump->rounds, 1, memory_order_relaxed);
         int64_t now_ns = pd_time_now();
         if (now_ns >= next_ns) next_ns = pd_driver_advance(pump->driver, now_ns);
+        if (next_ns == PD_DRIVER_ENDED) return ENODATA;
     }
+    return 0;
 }
 
 /* Reads all that is there. Bytes read, or -errno when the device is gone. */
@@ -138,11 +141,8 @@ static void *run(void *argument)
         atomic_store_explicit(&pump->promote_error, -rc, memory_order_release);
     }
     pd_thread_touch_stack(64 * 1024);
-    if (pump->fd < 0) {
-        run_by_clock(pump);
-        return NULL;
-    }
-    int error = pump->driver->woken ? run_by_wake(pump) : run_by_fd(pump);
+    int error = pump->fd < 0 ? run_by_clock(pump) : pump->driver->woken ? run_by_wake(pump)
+                                                                         : run_by_fd(pump);
     if (error) {
         atomic_store_explicit(&pump->end_error, error, memory_order_release);
         tell(pump->notify_fd);

@@ -19,13 +19,16 @@
 #define PD_PUMP_CHUNK 65536         /* bytes: one wake-up reads all that is there, so that
                                        each packet's `behind` is true after a stall, too */
 
+#define PD_DRIVER_ENDED INT64_MAX   /* a recording is over: the pump ends, with ENODATA */
+
 struct pd_driver {
     void *self;
     struct pd_intake *intake;
     /* Bytes that were read at arrival_ns; NULL for a driver by the clock. */
     void (*feed)(void *self, const uint8_t *bytes, size_t n, int64_t arrival_ns);
     /* Hand over all that has arrived by now_ns, and return the instant of the
-     * next arrival; NULL for a driver of bytes. */
+     * next arrival, or PD_DRIVER_ENDED when there will be none; NULL for a driver
+     * of bytes. */
     int64_t (*advance)(void *self, int64_t now_ns);
     /* Its descriptor has something, or 100 ms have passed: take what is there. 0, or
      * -errno that ends the thread. NULL for the other two kinds. */

@@ -37,6 +37,7 @@ cdef extern from "pd_intake.h" nogil:
 
 
 cdef extern from "pd_pump.h" nogil:
+    const int64_t PD_DRIVER_ENDED
     struct pd_driver:
         void *self
         pd_intake *intake

@@ -6,6 +6,9 @@ from phantomd.core.ring import Ring
 NATIVE_HEAD_WORDS: int
 """Words of a native frame before its values (csrc/pd_native.h)."""
 
+NEVER: int
+"""What ``Driver.advance`` returns once it has ended."""
+
 class Intake:
     """Packets with a counter, or samples with an index, to a native ring without ambiguity.
 
@@ -67,10 +70,17 @@ class Driver:
     @property
     def by_clock(self) -> bool:
         """Whether it makes its own samples (simulator) instead of being fed bytes."""
+    @property
+    def ended(self) -> bool:
+        """There will be no more samples, and that is no fault (the end of a recording)."""
+    @property
+    def fault(self) -> str:
+        """Why it takes no more of what comes (bytes that contradict themselves); "": it does."""
     def feed(self, data: bytes | bytearray | memoryview, arrival_ns: int) -> None:
         """Bytes as they were read at ``arrival_ns``."""
     def advance(self, now_ns: int) -> int:
-        """Hands over all that has arrived by ``now_ns``; returns when the next sample arrives."""
+        """Hands over all that has arrived by ``now_ns``; returns when the next sample arrives,
+        or NEVER."""
     def woken(self, now_ns: int) -> int:
         """A driver that reads its own descriptor (core/shared.pyi) takes what is there; 0, or the
         errno that ends it."""

@@ -10,6 +10,7 @@ import os
 from phantomd.core.ring cimport Ring, pd_ring_next
 
 NATIVE_HEAD_WORDS = 5
+NEVER = PD_DRIVER_ENDED
 
 cdef int64_t _time_or_none(object t_ns):
     return PD_NO_TIME if t_ns is None else t_ns
@@ -120,6 +121,14 @@ cdef class Driver:
     @property
     def by_clock(self):
         return self.driver.advance != NULL
+
+    @property
+    def ended(self):
+        return False
+
+    @property
+    def fault(self):
+        return ""
 
     @property
     def state(self):

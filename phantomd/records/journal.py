@@ -7,7 +7,6 @@ records and the file are laid out in csrc/pd_journal.h; ``replay`` reads them.
 from __future__ import annotations
 
 import asyncio
-import enum
 import os
 import time
 from pathlib import Path
@@ -21,28 +20,10 @@ from phantomd.contracts import DeviceSpec, Event, Marker
 from phantomd.core.journal import JournalWriter, Tap, tap_engine, tap_intake
 from phantomd.engine.engine import Engine
 from phantomd.errors import JournalError
+from phantomd.formats.journal import Kind
 
 _BEGIN_S = 2.0
 _POLL_S = 0.005
-
-
-class Kind(enum.IntEnum):
-    """``enum pd_journal_kind``."""
-
-    META = 1
-    BYTES = 2
-    SAMPLE = 3
-    RESET = 4
-    TICK = 5
-    PLAN = 6
-    CONTROL = 7
-    INTAKE_STATE = 8
-    DROPPED = 9
-    END = 10
-    DRIVER_STATE = 11
-    SOURCE_STATE = 12
-    ENGINE_STATE = 13
-    PACKET = 14
 
 
 class Meta(msgspec.Struct, frozen=True):

@@ -5,10 +5,9 @@ What comes out are the bytes of the ports, the same as live but for age and late
 
 from __future__ import annotations
 
-import struct
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,21 +26,14 @@ from phantomd.engine.ledger import EEG_DEADLINE_NS
 from phantomd.engine.part import Publish
 from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
 from phantomd.errors import JournalError
-from phantomd.records.journal import Kind, Meta, Note, Plan
+from phantomd.formats.journal import Kind, Record, records, take_sample
+from phantomd.records.journal import Meta, Note, Plan
 from phantomd.signal.analysis import make_analysis
 from phantomd.signal.windows import WindowStage
 
-_FILE = struct.Struct("<QII")
-_RECORD = struct.Struct("<IHHq")
-_SAMPLE = struct.Struct("<QqII")
-_MAGIC = 0x314C4E524A445044
-_VERSION = 1
-_NO_TIME = -(2**63)
 #: A replay has no connections that an epoch could tell apart.
 _NO_EPOCH = uuid.UUID(int=0)
 _RING_SLOTS = 1 << 16
-
-Record = tuple[Kind, int, int, bytes]
 
 
 @dataclass(slots=True)
@@ -70,12 +62,8 @@ class Journal:
 
 def read(path: Path) -> Journal:
     """Raises JournalError for a file that is none, is cut short, or lost records."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise JournalError(f"{path}: {error.strerror}", hint="name an intake journal") from error
     journal: Journal | None = None
-    for kind, slot, t_ns, body in _records(path, data):
+    for kind, slot, t_ns, body in records(path):
         if kind is Kind.META:
             journal = Journal(msgspec.msgpack.decode(body, type=Meta))
         elif journal is None:
@@ -251,10 +239,7 @@ class Replay:
             if kind is Kind.BYTES and feed.driver is not None:
                 feed.driver.feed(body, t_ns)
             elif kind in (Kind.SAMPLE, Kind.PACKET):
-                index, device_ns, behind, n_values = _SAMPLE.unpack_from(body)
-                values = np.frombuffer(body, np.float64, n_values, _SAMPLE.size)
-                take = feed.intake.indexed if kind is Kind.SAMPLE else feed.intake.counted
-                take(index, t_ns, values, behind, None if device_ns == _NO_TIME else device_ns)
+                take_sample(feed.intake, kind, t_ns, body)
             elif kind is Kind.RESET:
                 feed.intake.reset()
 
@@ -280,26 +265,3 @@ class Replay:
                 self._emit(note.event)
             if note.marker is not None:
                 self._mark(note.marker)
-
-
-def _records(path: Path, data: bytes) -> Iterator[Record]:
-    if len(data) < _FILE.size or _FILE.unpack_from(data)[0] != _MAGIC:
-        raise JournalError(
-            f"{path} is no intake journal", hint="`phantomctl journal start` makes one"
-        )
-    version = _FILE.unpack_from(data)[1]
-    if version != _VERSION:
-        raise JournalError(
-            f"{path}: version {version}, this is {_VERSION}", hint="replay it with its own phantomd"
-        )
-    at = _FILE.size
-    while at + _RECORD.size <= len(data):
-        size, kind, slot, t_ns = _RECORD.unpack_from(data, at)
-        at += _RECORD.size
-        if at + size > len(data):
-            break  # killed in the middle of a record: what is before it is whole
-        try:
-            yield Kind(kind), slot, t_ns, data[at : at + size]
-        except ValueError:
-            raise JournalError(f"{path}: a record of kind {kind}", hint="it is damaged") from None
-        at += size

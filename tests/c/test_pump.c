@@ -235,6 +235,25 @@ static void test_by_the_clock_it_is_called_when_it_asked_for(void)
     free_rig(rig);
 }
 
+static int64_t advance_twice(void *self, int64_t now_ns)
+{
+    int *calls = self;
+    return ++*calls == 2 ? PD_DRIVER_ENDED : now_ns;
+}
+
+static void test_a_driver_that_has_no_more_ends_it(void)
+{
+    struct rig *rig = make_rig(1);
+    int calls = 0;
+    rig->driver.self = &calls;
+    rig->driver.advance = advance_twice;
+    CHECK(pd_pump_start(&rig->pump, &rig->driver, -1, rig->notify_fd, 0, -1) == 0);
+    CHECK(told(rig, 10000) && atomic_load(&rig->pump.end_error) == ENODATA);
+    pd_pump_stop(&rig->pump);
+    CHECK(calls == 2);
+    free_rig(rig);
+}
+
 static void test_a_refused_promotion_is_said_and_it_runs(void)
 {
     struct rig *rig = make_rig(1);
@@ -301,6 +320,7 @@ int main(void)
     test_stopping_wakes_it_and_is_no_error();
     test_a_silent_device_still_makes_rounds();
     test_by_the_clock_it_is_called_when_it_asked_for();
+    test_a_driver_that_has_no_more_ends_it();
     test_a_refused_promotion_is_said_and_it_runs();
     test_the_journal_gets_the_state_and_then_the_bytes();
     return check_report("pump");

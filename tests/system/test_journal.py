@@ -12,8 +12,8 @@ from live import FRAME, EegClient
 
 from phantomd.contracts import Event, Flag
 from phantomd.errors import JournalError
+from phantomd.formats.journal import Kind
 from phantomd.net.envelope import finite
-from phantomd.records.journal import Kind
 from phantomd.records.replay import Journal, Replay, read
 
 FAULTS = "simulator:?seed=3&drop=0.02"
