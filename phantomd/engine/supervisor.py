@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
+from phantomd.contracts import GRID_HZ, DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
 from phantomd.core.intake import Pump
 from phantomd.devices.base import Address, Device, InChild, SaysMarkers
 from phantomd.devices.registry import check, node_of, opener, same
@@ -58,6 +58,8 @@ class Supervised:
     lost_before: int = 0
     opened_ns: int = 0
     error: DeviceError | None = None
+    #: Why there will be no more of it (the end of a recording); "": there may be.
+    ended: str = ""
     task: asyncio.Task[None] | None = None
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -201,6 +203,8 @@ class Supervisor:
                     if first is not None and not first.done():
                         first.set_result(None)
                     reason = await self._until_lost(one)
+                    if one.device is not None and one.device.driver.ended:
+                        await self._end(one, reason)
                     await self._release(one, "lost")
                     self._say(one, "alert", f"lost ({reason}); taken up again when it is back")
                     if time.monotonic_ns() - one.opened_ns > LAST_PAUSE_S * 1e9:
@@ -223,6 +227,15 @@ class Supervisor:
             await asyncio.sleep(min(left_s, NODE_S))
             if node is not None and not was_there and node.exists():
                 return
+
+    async def _end(self, one: Supervised, reason: str) -> None:
+        """It has no more samples, as it should: it stays, absent, until somebody closes it."""
+        hold_s = self._engine.settings.hold_ms * 1e-3 + 2 / GRID_HZ
+        await asyncio.sleep(hold_s)  # its last frames are due only then
+        one.ended = reason
+        await self._release(one, "absent")
+        self._say(one, "info", reason)
+        await asyncio.Event().wait()
 
     async def _open(self, one: Supervised) -> None:
         if one.state == "absent":
@@ -277,7 +290,7 @@ class Supervisor:
                     await one.gone.wait()
                 if isinstance(device, InChild):
                     return await beside(device.why_ended, one.pump.end_error)
-                return os.strerror(one.pump.end_error)
+                return device.driver.fault or os.strerror(one.pump.end_error)
             heard_ns = max(one.opened_ns, device.driver.intake.last_arrival_ns or 0)
             if silence_s is not None and time.monotonic_ns() - heard_ns > silence_s * 1e9:
                 return f"silent for {silence_s:g} s"
@@ -349,6 +362,8 @@ def _info(one: Supervised) -> DeviceInfo:
         counters = one.device.driver.intake.counters()
         lost += counters["lost"]
         detail |= {"intake": counters, "clock": one.slot.source.report()}
+    elif one.ended:
+        detail["ended"] = one.ended
     elif one.error is not None:
         detail["error"] = str(one.error)
     return DeviceInfo(

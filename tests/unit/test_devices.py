@@ -2,6 +2,7 @@
 
 import time
 
+import made
 import numpy as np
 import pytest
 
@@ -73,6 +74,11 @@ def test_an_unknown_kind_is_refused_with_the_nearest():
         ("simulator:here", MONTAGE),
         ("simulator:?nope=1", MONTAGE),
         ("simulator:?faults=gap", MONTAGE),
+        ("replay", MONTAGE),
+        ("replay:x.edf?speed=max", MONTAGE),
+        ("replay:x.edf?speed=-1", MONTAGE),
+        ("replay:x.edf?sped=1", MONTAGE),
+        ("replay:x.edf?loop=1", MONTAGE),
     ],
 )
 def test_checking_refuses_what_a_driver_could_never_open_and_opens_nothing(text, labels):
@@ -125,6 +131,11 @@ def address(request, tmp_path):
         path.write_text(DRIVER)
         path.chmod(0o600)
         yield f"python:{path}"
+        return
+    if request.param == "replay":
+        path = tmp_path / "recording.txt"
+        path.write_text(made.openbci(made.signal(500, 8)))
+        yield f"replay:{path}"
         return
     with CytonEmulator(np.zeros((250, 8)), at_end="loop") as board:
         yield f"cyton:{board.path}"
