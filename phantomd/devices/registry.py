@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     ),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of"),
-    "replay": Kind("phantomd.devices.replay", "open_live", "check"),
+    "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
 }
 
 Opener = Callable[[Address, tuple[str, ...]], Device]
