@@ -37,7 +37,6 @@ KINDS: dict[str, Kind] = {
         "phantomd.devices.brainflow", "open_board", "board_of", node="serial_port", many=True
     ),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
-    "python": Kind("phantomd.devices.child", "open_python", "driver_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
 }
 
