@@ -34,6 +34,7 @@ SOURCES = {
     "cca": CCA,
     "analysis": ANALYSIS,
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
+    "spectrum": ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"],
 }
 
 

@@ -64,14 +64,15 @@ double run(int rounds, double *sink)
 """
 
 
-def roof() -> float | None:
-    """Multiplications and additions a second, or None without a compiler."""
+def roof(program: str = ROOF, operations: int = 16 * LANES) -> float | None:
+    """Multiplications and additions a second, or None without a compiler. ``program`` does
+    ``operations`` a round."""
     compiler = shutil.which("cc")
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "roof.c"), Path(folder, "roof.so")
-        source.write_text(ROOF)
+        source.write_text(program)
         flags = ["-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-psabi"]
         subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
         run = ctypes.CDLL(str(library)).run
@@ -80,7 +81,7 @@ def roof() -> float | None:
         sink = ctypes.c_void_p(memory.ctypes.data + -memory.ctypes.data % 64)
         rounds = 20_000
         fastest = min(run(rounds, sink) for _ in range(40))
-    return float(rounds * 16 * LANES / fastest)
+    return float(rounds * operations / fastest)
 
 
 def fastest_ns(call: Callable[[], object], rounds: int = 25) -> tuple[float, float]:

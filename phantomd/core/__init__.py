@@ -1,3 +1,5 @@
 """The C core under thin Cython: each module converts, releases the GIL, and does nothing else."""
 
 from phantomd.core.sos import FilterBank as FilterBank
+from phantomd.core.spectrum import Spectrogram as Spectrogram
+from phantomd.core.spectrum import Welch as Welch
