@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phantomd.contracts import StreamKind
 from phantomd.devices.brainflow import NUMBERS, OURS, PRESETS
 from phantomd.devices.driver import (
     BadAddress,
@@ -49,6 +50,7 @@ HANG_S = 5.0
 SILENCE_S = 5.0
 
 _SIGNALS = ("eeg", "emg", "ecg", "eog")
+_STREAMS: dict[str, StreamKind] = {"eeg": "eeg", "emg": "emg", "eog": "eog"}
 _AUX = {
     "accel": ("x_g", "y_g", "z_g"),
     "gyro": ("x", "y", "z"),
@@ -117,6 +119,7 @@ class Board:
             channels=_labels(descr, signal, len(rows)),
             aux=tuple(aux),
             counter_modulus=self._modulus,
+            stream=_STREAMS.get(signal, "aux"),
             simulated=self._id == -1,
             hang_s=HANG_S,
             silence_s=self._silence_s,

@@ -315,6 +315,7 @@ def _device_spec(address: Address, labels: tuple[str, ...], said: Spec, pid: int
         counter_modulus=said.counter_modulus,
         simulated=said.simulated,
         transport_us=said.transport_us,
+        stream=said.stream,
         info={**said.info, "pid": pid},
     )
 

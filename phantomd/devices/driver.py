@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta
 from numpy.typing import ArrayLike
 
+from phantomd.contracts import StreamKind
 from phantomd.errors import BadAddress, DeviceBusy, DeviceError, DeviceMissing, DeviceNotAllowed
 
 __all__ = [
@@ -48,8 +49,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rate_hz`` 0: only markers come. ``counter_modulus``: the range of the packet counter that
     Block.counters carries, 0 without. ``transport_us``: constant delay inside the device.
-    ``hang_s``: how long ``blocks`` may take to yield before the process is killed. ``silence_s``:
-    how long no sample may come before the device is opened anew; None: this driver sees to that.
+    ``stream``: what the channels are. ``hang_s``: how long ``blocks`` may take to yield before the
+    process is killed. ``silence_s``: how long no sample may come before the device is opened anew;
+    None: this driver sees to that.
     """
 
     rate_hz: Annotated[float, Meta(ge=0, le=100_000)]
@@ -57,6 +59,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     aux: Annotated[tuple[Name, ...], Meta(max_length=63)] = ()
     counter_modulus: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
     transport_us: Annotated[float, Meta(ge=0, le=10_000_000)] = 0.0
+    stream: StreamKind = "eeg"
     simulated: bool = False
     hang_s: Seconds = 2.0
     silence_s: Seconds | None = 10.0

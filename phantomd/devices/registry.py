@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "brainflow": Kind(
         "phantomd.devices.brainflow", "open_board", "board_of", node="serial_port", many=True
     ),
+    "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted"),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
 }

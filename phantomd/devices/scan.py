@@ -1,4 +1,5 @@
-"""What could be opened: serial ports, with why one was or wasn't taken for a headset."""
+"""What could be opened: serial ports, with why one was or wasn't taken for a headset; what
+BrainFlow could open there; and LSL streams of this machine."""
 
 from __future__ import annotations
 
@@ -8,13 +9,22 @@ from typing import Any
 from serial.tools import list_ports
 
 from phantomd.contracts import DeviceInfo
+from phantomd.devices.lsl import scan_streams
 
 #: The FTDI chip of the OpenBCI dongle; any FT231X has it, so it is a hint and no proof.
 _OPENBCI_USB = (0x0403, 0x6015)
 
 
+#: What BrainFlow reaches through a dongle: its board, and for whom.
+_BRAINFLOW_USB = {
+    _OPENBCI_USB: ((0, "Cyton"), (2, "Cyton with Daisy")),
+    (0x2458, 0x0001): ((1, "Ganglion"), (22, "Muse 2 by BLED112")),
+}
+
+
 def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
-    """Rows of address, what it looks like and why; ``device.open`` takes the address."""
+    """Rows of address, what it looks like and why; ``device.open`` takes the address. Blocks for a
+    second: LSL streams have to answer."""
     rows: list[dict[str, Any]] = [
         {
             "address": "simulator:",
@@ -35,6 +45,23 @@ def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
                 "why": f"{usb}{name}: "
                 + ("the chip of an OpenBCI dongle" if likely else "not a headset that is known"),
             }
+        )
+        for board, name in _BRAINFLOW_USB.get((port.vid, port.pid), ()):
+            address = f"brainflow:{board}?serial_port={port.device}"
+            rows.append(
+                {
+                    "address": address,
+                    "kind": "brainflow",
+                    "open": any(info.address.startswith(address) for info in open_devices),
+                    "why": f"{usb}: a {name}, by BrainFlow",
+                }
+            )
+    taken = {
+        info.detail.get("source_id") for info in open_devices if info.address.startswith("lsl:")
+    }
+    for row in scan_streams():
+        rows.append(
+            {**row, "open": row["address"].partition("source_id=")[2] in taken - {"", None}}
         )
     return rows
 

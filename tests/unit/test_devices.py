@@ -224,6 +224,8 @@ def test_a_scan_says_what_each_port_looks_like_and_why(monkeypatch):
         Port("/dev/ttyACM0", 0x2341, 0x0043, "Arduino"),
         Port("/dev/ttyS0"),
     ]
+    stream = {"address": "lsl:source_id=a", "kind": "lsl", "open": False, "why": "Foo"}
+    monkeypatch.setattr("phantomd.devices.scan.scan_streams", lambda: [stream])
     monkeypatch.setattr("serial.tools.list_ports.comports", lambda: ports)
     info = DeviceInfo("cyton-0", "cyton:/dev/ttyUSB0?gain=12", "cyton", "streaming", 250.0, [], 0)
     rows = {row["address"]: row for row in scan([info])}
@@ -235,3 +237,9 @@ def test_a_scan_says_what_each_port_looks_like_and_why(monkeypatch):
     assert "0403:6015" in dongle["why"] and "OpenBCI" in dongle["why"]
     assert rows["/dev/ttyACM0"]["kind"] is None and "2341:0043" in rows["/dev/ttyACM0"]["why"]
     assert "no USB device" in rows["/dev/ttyS0"]["why"]
+    assert rows["brainflow:0?serial_port=/dev/ttyUSB0"]["kind"] == "brainflow"
+    assert not rows["lsl:source_id=a"]["open"]
+    heard = DeviceInfo(
+        "lsl-0", "lsl:name=Foo", "lsl", "streaming", 250.0, [], 0, {"source_id": "a"}
+    )
+    assert {row["address"]: row["open"] for row in scan([heard])}["lsl:source_id=a"]
