@@ -106,6 +106,30 @@ class CcaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     subbands: Annotated[int, Meta(ge=1, le=8)] = 3
 
 
+class LslConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[lsl]``: streams as outlets of the Lab Streaming Layer."""
+
+    #: Streams by their names: eeg, features, intents, markers, …
+    publish: tuple[
+        Literal[
+            "eeg",
+            "focus",
+            "trit",
+            "features",
+            "state",
+            "intents",
+            "markers",
+            "actions",
+            "events",
+        ],
+        ...,
+    ] = ()
+    #: What the outlets are called before the stream's name, and known by in their source_id.
+    name: Annotated[str, Meta(min_length=1, max_length=64)] = "phantomd"
+    #: How far they can be seen: liblsl's ResolveScope.
+    scope: Literal["machine", "link", "site", "organization"] = "machine"
+
+
 class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[realtime]``: priorities are SCHED_FIFO's, 0 does not ask for any; a core of -1 is any."""
 
@@ -128,6 +152,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analysis: AnalysisConfig = AnalysisConfig()
     cca: CcaConfig = CcaConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    lsl: LslConfig = LslConfig()
 
     @property
     def state_dir(self) -> Path:

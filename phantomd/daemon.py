@@ -49,6 +49,7 @@ from phantomd.errors import JournalError, PhantomError
 from phantomd.intents.panic import Latch, PanicLatch
 from phantomd.net.control import ControlServer
 from phantomd.net.history import Subscriber
+from phantomd.net.lsl import LslOutlets
 from phantomd.net.markers import Markers, marker_stream
 from phantomd.net.messages import Messages
 from phantomd.net.methods import methods, uptime_s
@@ -116,6 +117,7 @@ class Daemon:
         #: Stages behind the tick, in the order of the river.
         self.windows = self._make_windows()
         self.parts: list[Part] = [self.windows]
+        self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,
             {name: self._timed(name, method) for name, method in methods(self).items()},
@@ -161,6 +163,7 @@ class Daemon:
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._close_journal),
             ("devices", self._start_devices, self.supervisor.stop),
+            ("LSL outlets", self.lsl.start, self.lsl.stop),
             ("control", self.control.start, lambda: self.control.close(FLUSH_S)),
             ("readiness", self._start_ready, self._stop_ready),
         ]

@@ -32,6 +32,7 @@ ROOMS = (
 CLIENTS = {
     "control": {"contracts", "errors"},
     "client": {"contracts", "errors", "control"},
+    "lsl_outlets": {"contracts", "errors", "control", "client"},
     "console": {"contracts", "errors", "control", "client"},
 }
 
