@@ -30,6 +30,7 @@ SOURCES = {
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],
     "shared": [*INTAKE, "shared"],
     "play": [*INTAKE, "play"],
+    "remote": [*INTAKE, "remote"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
     "cca": CCA,
     "analysis": ANALYSIS,

@@ -32,8 +32,8 @@ class EegClient:
         self.frames = b""
 
     @classmethod
-    async def connect(cls, port: int) -> EegClient:
-        self = cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def connect(cls, port: int, host: str = "127.0.0.1") -> EegClient:
+        self = cls(*await asyncio.open_connection(host, port))
         start = await self._reader.readexactly(12)
         size = int.from_bytes(start[8:12], "little")
         self.header = start + await self._reader.readexactly(size - 12)

@@ -40,7 +40,10 @@ phantomd.cli.phantomd.main(sys.argv[1:])
 """
 
 
-def command(*arguments: str, unprivileged: bool = False) -> list[str]:
+def command(*arguments: str, unprivileged: bool = False, namespace: str = "") -> list[str]:
+    """``namespace``: the network namespace to run in (root)."""
+    if namespace:
+        return ["ip", "netns", "exec", namespace, *command(*arguments)]
     how = ["-c", _AS_NOBODY] if unprivileged else ["-m", "phantomd.cli.phantomd"]
     return [sys.executable, *how, *arguments]
 
@@ -61,7 +64,9 @@ class Running:
     """``with Running(tmp_path, "--device", …) as daemon``: ready when the block begins (the daemon
     says so as it does to systemd), killed after it if need be."""
 
-    def __init__(self, directory: Path, *arguments: str, unprivileged: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, unprivileged: bool = False, namespace: str = ""
+    ) -> None:
         self.control_path = directory / "control.sock"
         self.state = directory / "state"
         self.log_path = directory / "log"
@@ -79,7 +84,7 @@ class Running:
         self.started_s = time.monotonic()
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                command(*base, *arguments, unprivileged=unprivileged),
+                command(*base, *arguments, unprivileged=unprivileged, namespace=namespace),
                 stderr=log,
                 env=_environment(NOTIFY_SOCKET=str(notify)),
             )

@@ -76,6 +76,9 @@ class Driver:
     @property
     def fault(self) -> str:
         """Why it takes no more of what comes (bytes that contradict themselves); "": it does."""
+    @property
+    def heard_ns(self) -> int | None:
+        """When it last had word of the device, be it only that samples are missing."""
     def feed(self, data: bytes | bytearray | memoryview, arrival_ns: int) -> None:
         """Bytes as they were read at ``arrival_ns``."""
     def advance(self, now_ns: int) -> int:

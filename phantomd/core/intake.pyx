@@ -131,6 +131,10 @@ cdef class Driver:
         return ""
 
     @property
+    def heard_ns(self):
+        return self.intake.last_arrival_ns
+
+    @property
     def state(self):
         return (<const uint8_t *>self.driver.state)[:self.driver.state_bytes]
 

@@ -38,6 +38,7 @@ KINDS: dict[str, Kind] = {
     ),
     "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted"),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
+    "remote": Kind("phantomd.devices.remote", "open_remote", "place_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
 }
 

@@ -291,7 +291,7 @@ class Supervisor:
                 if isinstance(device, InChild):
                     return await beside(device.why_ended, one.pump.end_error)
                 return device.driver.fault or os.strerror(one.pump.end_error)
-            heard_ns = max(one.opened_ns, device.driver.intake.last_arrival_ns or 0)
+            heard_ns = max(one.opened_ns, device.driver.heard_ns or 0)
             if silence_s is not None and time.monotonic_ns() - heard_ns > silence_s * 1e9:
                 return f"silent for {silence_s:g} s"
 

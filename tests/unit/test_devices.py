@@ -5,6 +5,7 @@ import time
 import made
 import numpy as np
 import pytest
+from eeg_port import EegPort
 
 from phantomd.contracts import MONTAGE, DeviceInfo
 from phantomd.core.intake import Pump
@@ -75,6 +76,10 @@ def test_an_unknown_kind_is_refused_with_the_nearest():
         ("simulator:?nope=1", MONTAGE),
         ("simulator:?faults=gap", MONTAGE),
         ("replay", MONTAGE),
+        ("remote", MONTAGE),
+        ("remote:host:port", MONTAGE),
+        ("remote:host:0", MONTAGE),
+        ("remote:host:7069?speed=1", MONTAGE),
         ("replay:x.edf?speed=max", MONTAGE),
         ("replay:x.edf?speed=-1", MONTAGE),
         ("replay:x.edf?sped=1", MONTAGE),
@@ -131,6 +136,10 @@ def address(request, tmp_path):
         path.write_text(DRIVER)
         path.chmod(0o600)
         yield f"python:{path}"
+        return
+    if request.param == "remote":
+        with EegPort() as port:
+            yield f"remote:127.0.0.1:{port.port}"
         return
     if request.param == "replay":
         path = tmp_path / "recording.txt"
