@@ -18,6 +18,8 @@ from setuptools import Extension, setup
 SOS = ["sos", "sos_run"]
 CCA = ["noise", "cca", "cca_init", "cca_sums", "cca_solve"]
 ANALYSIS = ["time", "ring", "analysis", *SOS, *CCA]
+SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
+CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 SOURCES = {
     "ring": ["ring"],
@@ -35,7 +37,8 @@ SOURCES = {
     "cca": CCA,
     "analysis": ANALYSIS,
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
-    "spectrum": ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"],
+    "spectrum": SPECTRUM,
+    "connectivity": [*SPECTRUM, *CONNECTIVITY],
 }
 
 

@@ -1,0 +1,133 @@
+"""Connectivity beside its peers: gamma synchrony of a window, and all measures of all pairs.
+
+The window is 8 channels × 1 s at 250 Hz, every quarter of a second. NumPy's version has the same
+arithmetic (checked), with one transform a channel for all shifts; the loop is surrogate by
+surrogate, as it is usually written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.signal import detrend, hilbert
+
+from phantomd.core.connectivity import MEASURES, Connectivity, PhaseSynchrony
+
+Array = npt.NDArray[np.float64]
+Phasors = npt.NDArray[np.complex128]
+
+RATE_HZ = 250.0
+N = 250
+CHANNELS = 8
+LOW, HIGH = 30.0, 90.0
+BELOW = np.tril_indices(CHANNELS, -1)
+BANDS = [(4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 90.0)]
+Z_GROUP = "connectivity: gamma synchrony, 8 channels x 250 samples, 28 pairs x 40 surrogates"
+ALL_GROUP = "connectivity: six measures, 8 channels, 4 bands, 2 s at 250 Hz in 7 segments"
+
+
+def signal(n: int = N, channels: int = CHANNELS) -> Array:
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((n, channels)) + 0.5 * rng.standard_normal((n, 1))
+
+
+def phases(x: Array) -> Phasors:
+    z = np.fft.rfft(detrend(x, axis=0, type="linear"), axis=0)
+    f = np.fft.rfftfreq(len(x), 1 / RATE_HZ)
+    z[(f < LOW) | (f > HIGH)] = 0
+    a = hilbert(np.fft.irfft(z, n=len(x), axis=0), axis=0)
+    return np.asarray(a / abs(a))
+
+
+def z_of(plv: Array, values: Array) -> float:
+    """From PLV [pairs] and of surrogates [surrogates, pairs]."""
+    mad = np.median(abs(values - np.median(values, axis=0)))
+    sd = max(1.4826022185056018 * mad, np.sqrt((1 - np.pi / 4) / 61)) / np.sqrt(len(plv))
+    return float((plv.mean() - np.median(values.mean(axis=1))) / sd)
+
+
+def z_by_transforms(x: Array, shifts: npt.NDArray[np.int64]) -> float:
+    u = phases(x)
+    i, j = BELOW
+    transforms = np.fft.fft(u, axis=0)
+    cross = np.roll(transforms, -3, axis=0)[:, i] * transforms[:, j].conj()
+    at = (shifts[:, i] - shifts[:, j]) % len(u)
+    values = abs(np.fft.ifft(cross, axis=0))[at, np.arange(len(i))] / len(u)
+    return z_of((abs(u.T @ u.conj()) / len(u))[BELOW], values)
+
+
+def z_by_loop(x: Array, shifts: npt.NDArray[np.int64]) -> float:
+    u = phases(x)
+    turned = u * np.exp(-2j * np.pi * 3 * np.arange(len(u)) / len(u))[:, None]
+    values = []
+    for s in shifts:
+        moved = np.stack([np.roll(turned[:, c], -s[c]) for c in range(CHANNELS)])
+        still = np.stack([np.roll(u[:, c], -s[c]) for c in range(CHANNELS)])
+        values.append((abs(moved @ still.conj().T) / len(u))[BELOW])
+    return z_of((abs(u.T @ u.conj()) / len(u))[BELOW], np.array(values))
+
+
+@pytest.mark.benchmark(group=Z_GROUP)
+def test_gamma(benchmark: Any) -> None:
+    x = signal()
+    plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
+    z = plan.run(x).z
+    assert abs(z_by_transforms(x, plan.shifts) - z) <= 1e-9
+    assert abs(z_by_loop(x, plan.shifts) - z) <= 1e-9
+    benchmark(plan.run, x)
+
+
+@pytest.mark.benchmark(group=Z_GROUP)
+def test_gamma_of_numpy_by_transforms(benchmark: Any) -> None:
+    plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
+    benchmark(z_by_transforms, signal(), plan.shifts)
+
+
+@pytest.mark.benchmark(group=Z_GROUP)
+def test_gamma_of_numpy_by_loop(benchmark: Any) -> None:
+    plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
+    benchmark(z_by_loop, signal(), plan.shifts)
+
+
+@pytest.mark.benchmark(group=ALL_GROUP)
+def test_measures(benchmark: Any) -> None:
+    x = signal(2 * N)
+    plan = Connectivity(CHANNELS, RATE_HZ, BANDS, nperseg=125, noverlap=62)
+    benchmark(plan.matrices, x, plan.matrices(x))
+
+
+@pytest.mark.benchmark(group=ALL_GROUP)
+def test_measures_of_mne(benchmark: Any) -> None:
+    reason = "MNE-Connectivity is not installed: a peer less"
+    module = pytest.importorskip("mne_connectivity", reason=reason)
+    x = signal(2 * N)
+    epochs = np.array([x[s : s + 125].T for s in range(0, 2 * N - 124, 63)])
+
+    def measure() -> list[Any]:
+        told: list[Any] = module.spectral_connectivity_epochs(
+            epochs,
+            method=list(MEASURES),
+            mode="fourier",
+            sfreq=RATE_HZ,
+            fmin=[low for low, _ in BANDS],
+            fmax=[high for _, high in BANDS],
+            faverage=True,
+            verbose="ERROR",
+        )
+        return told
+
+    ours = Connectivity(CHANNELS, RATE_HZ, BANDS, nperseg=125, noverlap=62).matrices(x)
+    for mine, theirs in zip(ours, measure(), strict=True):
+        dense = np.moveaxis(theirs.get_data(output="dense"), -1, 0)
+        assert abs(mine[:, *BELOW] - dense[:, *BELOW]).max() <= 1e-12
+    benchmark.pedantic(measure, rounds=10)
+
+
+@pytest.mark.benchmark(group="connectivity: gamma synchrony, by channels")
+@pytest.mark.parametrize("channels", [2, 4, 8, 16, 32, 64])
+def test_gamma_by_channels(benchmark: Any, channels: int) -> None:
+    plan = PhaseSynchrony(channels, RATE_HZ, n_samples=N)
+    benchmark(plan.run, signal(N, channels))
