@@ -7,10 +7,11 @@ and never says so. Here is only what an address may say; the keys are BrainFlowI
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from phantomd.devices.base import Address
 from phantomd.devices.child import ChildDevice
-from phantomd.errors import BadAddress
+from phantomd.errors import BadAddress, DeviceMissing
 
 DRIVER = "phantomd.devices.brainflow_driver:Board"
 #: brainflow.board_shim.BrainFlowInputParams, and how its values are written.
@@ -71,5 +72,9 @@ def _positive(text: str) -> bool:
 def open_board(address: Address, labels: tuple[str, ...]) -> ChildDevice:
     """The registry's opener. Raises DeviceError."""
     board = board_of(address, labels)
+    port = address.options.get("serial_port", "")
+    if port.startswith("/") and not Path(port).exists():
+        # While it is away, no process is started only to find that out.
+        raise DeviceMissing(f"there is no {port}", hint="plug the dongle in")
     options = {**address.options, "board": str(board)}
     return ChildDevice(address, labels, DRIVER, options=options, open_s=OPEN_S)

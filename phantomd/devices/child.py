@@ -20,7 +20,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from phantomd.devices.driver import (
     Stop,
     ToChild,
 )
-from phantomd.devices.spawner import spawn
+from phantomd.devices.spawner import environment, python, spawn
 from phantomd.errors import (
     BadAddress,
     DeviceBusy,
@@ -285,11 +284,10 @@ class ChildDevice:
 
 
 def _start(control_fd: int, wake_fd: int, name: str) -> subprocess.Popen[bytes]:
-    """-P: the directory that the daemon happens to stand in is no place to import from."""
     process = spawn(
-        [sys.executable, "-uP", "-m", "phantomd.devices.child_main", str(control_fd), str(wake_fd)],
+        python("phantomd.devices.child_main", str(control_fd), str(wake_fd)),
         pass_fds=(control_fd, wake_fd),
-        env={**os.environ, **_ENVIRONMENT},
+        env=environment(**_ENVIRONMENT),
     )
     log_lines(process, name)
     return process

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 from phantomd.devices.base import Address
 from phantomd.devices.child import ChildDevice
+from phantomd.devices.spawner import environment, python
 from phantomd.errors import BadAddress
 
 DRIVER = "phantomd.devices.lsl_driver:Stream"
@@ -63,10 +62,10 @@ def open_stream(address: Address, labels: tuple[str, ...]) -> ChildDevice:
 
 def scan_streams() -> list[dict[str, Any]]:
     """Rows of ``phantomctl device scan``. Call it beside the loop."""
-    command = [sys.executable, "-P", "-m", "phantomd.devices.lsl_driver", str(SCAN_S)]
+    command = python("phantomd.devices.lsl_driver", str(SCAN_S))
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=SCAN_S + SCAN_PROCESS_S, env=os.environ
+            command, capture_output=True, timeout=SCAN_S + SCAN_PROCESS_S, env=environment()
         )
         streams = json.loads(done.stdout) if done.returncode == 0 else []
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError):

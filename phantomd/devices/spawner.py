@@ -6,16 +6,34 @@ process. So they are all made by one thread that lives as long as this process d
 
 from __future__ import annotations
 
+import os
 import queue
 import subprocess
+import sys
 import threading
 from concurrent.futures import Future
+from pathlib import Path
+
+import phantomd
 
 _Order = tuple[list[str], tuple[int, ...], dict[str, str], "Future[subprocess.Popen[bytes]]"]
 
 _orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules. -P: the directory that the daemon happens to stand
+    in is no place to import from. -u: what is printed is in the log at once."""
+    return [sys.executable, "-uP", "-m", module, *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of such a process: it finds the package that this one runs."""
+    root = str(Path(phantomd.__file__).resolve().parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH", "")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 def spawn(

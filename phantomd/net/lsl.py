@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -17,7 +16,7 @@ import msgspec
 from phantomd.config import LslConfig
 from phantomd.contracts import Event
 from phantomd.devices.child_log import log_lines
-from phantomd.devices.spawner import spawn
+from phantomd.devices.spawner import environment, python, spawn
 from phantomd.engine.beside import beside
 from phantomd.errors import ConfigError
 
@@ -98,11 +97,9 @@ class LslOutlets:
             "scope": self._config.scope,
             "life_fd": self._life[0],
         }
-        command = [sys.executable, "-uP", "-m", "phantomd.lsl_outlets"]
+        command = python("phantomd.lsl_outlets", msgspec.json.encode(job).decode())
         try:
-            process = await beside(
-                _spawn, [*command, msgspec.json.encode(job).decode()], self._life
-            )
+            process = await beside(_spawn, command, self._life)
         except OSError as error:
             return error.strerror or str(error)
         self._process = process
@@ -120,7 +117,7 @@ class LslOutlets:
 
 
 def _spawn(command: list[str], life: tuple[int, int]) -> subprocess.Popen[bytes]:
-    return spawn(command, pass_fds=(life[0],), env=dict(os.environ))
+    return spawn(command, pass_fds=(life[0],), env=environment())
 
 
 async def _ended(pid: int) -> None:

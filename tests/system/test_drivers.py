@@ -16,6 +16,8 @@ from live import FRAME, EegClient
 from running import WAIT_S, Events, Running, contiguous, until_frame, whole
 
 from phantomd.contracts import EegHeader, Flag
+from phantomd.devices.emulator import CytonEmulator
+from phantomd.engine import supervisor
 from phantomd.records.replay import Replay, read
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "devices.md"
@@ -125,6 +127,23 @@ def test_the_made_up_headset_of_the_docs_streams_is_unplugged_and_comes_back(
             assert daemon.engine.slots[0].epoch.bytes == header.epoch
             writer.close()
         pico.unplug()
+
+    run(go())
+
+
+def test_a_device_is_taken_up_when_its_node_appears_however_long_the_pause(
+    run, daemon_at, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 1000.0)
+    port = tmp_path / "tty"
+
+    async def go():
+        async with daemon_at(f'devices=["cyton:{port}"]') as daemon:
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            await events.until("device", "looking for it")
+            with CytonEmulator(np.zeros((250, 8)), at_end="loop") as board:
+                port.symlink_to(board.path)
+                await events.until("device", state="streaming")
 
     run(go())
 
