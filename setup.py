@@ -24,6 +24,10 @@ INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 SOURCES = {
     "ring": ["ring"],
     "hist": ["hist"],
+    "gauntlet": [
+        *("time", "hist", "ring", "spsc", "noise", "stress", "answer", "packet", "session"),
+        *("session_line", "session_loop", "port", "port_serve", "port_receive"),
+    ],
     "clock": ["time", "clock"],
     "resample": ["resample"],
     "sos": ["time", *SOS],

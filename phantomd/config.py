@@ -139,6 +139,16 @@ class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intake_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
 
 
+class GauntletConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[gauntlet]``: sessions on port 7072."""
+
+    #: Sessions at the same time, ``default`` among them.
+    max_sessions: Annotated[int, Meta(ge=1, le=4096)] = 2048
+    #: Of the thread that makes packets and reads answers.
+    priority: Priority = 65
+    cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -152,6 +162,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     analysis: AnalysisConfig = AnalysisConfig()
     cca: CcaConfig = CcaConfig()
     realtime: RealtimeConfig = RealtimeConfig()
+    gauntlet: GauntletConfig = GauntletConfig()
     lsl: LslConfig = LslConfig()
 
     @property

@@ -55,6 +55,7 @@ from phantomd.net.messages import Messages
 from phantomd.net.methods import methods, uptime_s
 from phantomd.net.ports import Ports
 from phantomd.net.rpc import Method
+from phantomd.net.session_methods import session_methods
 from phantomd.records.journal import JournalSession
 from phantomd.signal.analysis import make_analysis
 from phantomd.signal.windows import WINDOW_DEADLINE_NS, WindowStage
@@ -111,6 +112,9 @@ class Daemon:
             "events", history=EVENTS_HISTORY, describe=lambda: {"kinds": list(_KINDS)}
         )
         self.markers = self._make_markers()
+        self.spikes = self.ports.spikes(config.gauntlet, config.state_dir / "datasets", self.emit)
+        self.engine.ledger.add("spikes", self.spikes.lateness)
+        self.engine.ledger.add("spikes.loop", self.spikes.loops)
         self.supervisor = Supervisor(
             self.engine, config.montage.labels, self.emit, self._layout_changed, self.markers.put
         )
@@ -120,7 +124,7 @@ class Daemon:
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,
-            {name: self._timed(name, method) for name, method in methods(self).items()},
+            {name: self._timed(name, method) for name, method in self._methods().items()},
             allow=_group(config.daemon.control_group),
         )
 
@@ -144,6 +148,9 @@ class Daemon:
         )
         lateness = self.engine.ledger.stage("window", WINDOW_DEADLINE_NS)
         return WindowStage(lambda: self.engine.slots, self.config, self.say, lateness)
+
+    def _methods(self) -> dict[str, Method]:
+        return {**methods(self), **session_methods(self.spikes.sessions)}
 
     def _timed(self, name: str, method: Method) -> Method:
         """What answers at once has a deadline; what waits for a device or a disk has none."""
@@ -319,10 +326,10 @@ class Daemon:
     def status(self) -> Status:
         return Status(
             ready=self._ready,
-            degraded=[*self._degraded, *self.engine.degraded()],
+            degraded=[*self._degraded, *self.engine.degraded(), *self.spikes.degraded()],
             devices=self.supervisor.infos(),
             streams=self.ports.status(),
-            sessions=0,
+            sessions=len(self.spikes.sessions),
             recording=None,
             panic=self.panic.is_set,
             uptime_s=uptime_s(self._started_ns),

@@ -230,3 +230,109 @@ class JournalError(PhantomError):
     """An intake journal that can't be written or replayed."""
 
     code = "bad-journal"
+
+
+# -- the gauntlet ----------------------------------------------------------------------------------
+
+
+class DatasetError(PhantomError):
+    """Spikes and kinematics that can't be played, or a file that they can't be read from."""
+
+    code = "bad-dataset"
+
+
+class NoUnits(DatasetError):
+    """A file without sorted units."""
+
+    code = "no-units"
+
+
+class BadTimes(DatasetError):
+    """Times that go back, are no numbers, or cover more than can be."""
+
+    code = "bad-times"
+
+
+class BadRagged(DatasetError):
+    """A ragged column whose index contradicts its data."""
+
+    code = "bad-ragged"
+
+
+class BadTrials(DatasetError):
+    """Trials that overlap, go back, or lie outside the recording."""
+
+    code = "bad-trials"
+
+
+class DatasetTooBig(DatasetError):
+    """More than a dataset may have."""
+
+    code = "dataset-too-big"
+
+
+class UnknownDataset(DatasetError):
+    """No dataset has this name."""
+
+    code = "unknown-dataset"
+
+
+class SessionError(ControlError):
+    """A session can't do this."""
+
+    code = "session-failed"
+
+
+class UnknownSession(SessionError):
+    """No session has this code."""
+
+    code = "unknown-session"
+    default_hint = "`phantomctl session list` names those that there are"
+
+
+class SessionExists(SessionError):
+    """The code is taken."""
+
+    code = "session-exists"
+
+
+class TooManySessions(SessionError):
+    """All sessions that the daemon can have are taken."""
+
+    code = "too-many-sessions"
+
+
+class FilterEmpty(SessionError):
+    """A filter that no trial passes."""
+
+    code = "filter-empty"
+
+
+class DecoderTaken(SessionError):
+    """Another connection is the session's decoder."""
+
+    code = "decoder-taken"
+
+
+class BadAnswer(SessionError):
+    """A decoder's answer that can't be taken; it counts as missed."""
+
+    code = "bad-answer"
+
+
+class NeverSent(BadAnswer):
+    """An answer to a packet that was not sent."""
+
+    code = "never-sent"
+
+
+class AnswerTooOld(BadAnswer):
+    """An answer to a packet of more than two seconds ago."""
+
+    code = "too-old"
+
+
+class AnsweredTwice(BadAnswer):
+    """A second answer to the same packet."""
+
+    code = "answered-twice"

@@ -8,7 +8,14 @@ import logging
 import socket
 from collections.abc import Callable
 
+from phantomd.errors import ConfigError, PhantomError, PortInUse, PortNotAllowed
+
 log = logging.getLogger(__name__)
+
+SNDBUF_BYTES = 32 * 1024
+_BACKLOG = 128
+#: A subscriber's host that died without a word is noticed after 15 + 3 * 5 s.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 
 #: Out of descriptors or of socket memory: nothing to do but wait.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -16,6 +23,40 @@ _PAUSE_S = 0.25
 _ACCEPTS_A_WAKE_UP = 16
 _DRAIN_BYTES = 1 << 16
 _FEWEST = 16
+
+
+async def listening(name: str, host: str, port: int) -> socket.socket:
+    """A listening, non-blocking socket for a stream. Raises PortInUse, PortNotAllowed,
+    ConfigError."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise _unusable(name, host, port, error) from error
+    # "localhost" is ::1 first on many hosts, and clients are told 127.0.0.1.
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Before listen(): accepted sockets inherit it, and never had a larger one.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _unusable(name, host, port, error) from error
+    return sock
+
+
+def prepare(sock: socket.socket) -> None:
+    """A subscriber's socket, just accepted. Raises OSError where it has already gone."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Listener:
@@ -161,3 +202,21 @@ class Farewells:
     def _tell(self) -> None:
         if not any(one.data for one in self._leaving):
             self._sent.set()
+
+
+def _unusable(name: str, host: str, port: int, error: OSError) -> PhantomError:
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(
+            f"port {port} ({name}) is in use",
+            hint=f"`ss -ltnp 'sport = :{port}'` names who has it; --base-port N moves all ports",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return PortNotAllowed(
+            f"port {port} ({name}): {error.strerror}",
+            hint="ports below 1024 are for root: take others with --base-port N",
+        )
+    return ConfigError(
+        f"{name} can't listen on {where}: {error.strerror}",
+        hint="the host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0",
+    )

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from phantomd.config import StreamsConfig
-from phantomd.contracts import PORTS, StreamStatus
+from phantomd.config import GauntletConfig, StreamsConfig
+from phantomd.contracts import PORTS, Event, StreamStatus
 from phantomd.net.messages import Messages, Receive
+from phantomd.net.spikes import SpikesPort
 from phantomd.net.stream import StreamServer, eeg_opening
 
 #: Two seconds of the grid.
 EEG_HISTORY = 256
+
+
+class Stream(Protocol):
+    """A port, whoever serves it."""
+
+    port: int
+
+    async def start(self) -> None: ...
+    async def close(self, flush_s: float = 0.3) -> None: ...
+    def status(self) -> StreamStatus: ...
 
 
 class Ports:
@@ -21,11 +33,11 @@ class Ports:
     def __init__(self, config: StreamsConfig, epoch_hex: str) -> None:
         self._config = config
         self._epoch_hex = epoch_hex
-        self.streams: dict[str, StreamServer] = {}
+        self.streams: dict[str, Stream] = {}
 
     def frames(self, greet: Callable[[], bytes]) -> StreamServer:
         """7069."""
-        self.streams["eeg"] = StreamServer(
+        stream = StreamServer(
             "eeg",
             self._config.host,
             self._port("eeg"),
@@ -34,7 +46,26 @@ class Ports:
             opening=eeg_opening,
             max_clients=self._config.max_clients,
         )
-        return self.streams["eeg"]
+        self.streams["eeg"] = stream
+        return stream
+
+    def spikes(
+        self, config: GauntletConfig, home: Path, emit: Callable[[Event], None]
+    ) -> SpikesPort:
+        """7072. ``home``: the folder of imported datasets."""
+        stream = SpikesPort(
+            self._epoch_hex,
+            self._config.host,
+            self._port("spikes"),
+            home=home,
+            emit=emit,
+            max_clients=self._config.max_clients,
+            max_sessions=config.max_sessions,
+            priority=config.priority,
+            cpu=config.cpu,
+        )
+        self.streams["spikes"] = stream
+        return stream
 
     def messages(
         self,
@@ -75,7 +106,7 @@ class Ports:
 
     def tell_clock(self, wall_offset_ns: int) -> None:
         for stream in self.streams.values():
-            if isinstance(stream, Messages):
+            if isinstance(stream, Messages | SpikesPort):
                 stream.tell_clock(wall_offset_ns)
 
     def numbers(self) -> dict[str, int]:

@@ -16,26 +16,14 @@ import socket
 from collections.abc import Callable
 
 from phantomd.contracts import EEG_MAGIC, StreamStatus
-from phantomd.errors import (
-    BadFrame,
-    ConfigError,
-    PhantomError,
-    PortInUse,
-    PortNotAllowed,
-    TooManyClients,
-)
+from phantomd.errors import BadFrame, PhantomError, TooManyClients
 from phantomd.net.history import History, Subscriber
-from phantomd.net.listen import Farewells, Listener
+from phantomd.net.listen import Farewells, Listener, listening, prepare
 
 log = logging.getLogger(__name__)
 
-SNDBUF_BYTES = 32 * 1024
-_BACKLOG = 128
 _RECV_BYTES = 16 * 1024
 _OWN_MESSAGES = 64
-#: A subscriber's host that died without a word is noticed after 15 + 3 * 5 s.
-_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
-
 #: The state of a connection that was reset or given up (tcp_states.h); first byte of tcp_info.
 _TCP_CLOSE = 7
 
@@ -121,25 +109,7 @@ class StreamServer:
         PortNotAllowed, ConfigError."""
         self._loop = asyncio.get_running_loop()
         self._farewells = Farewells(self._max_clients)
-        try:
-            found = await self._loop.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-        except OSError as error:
-            raise self._unusable(error) from error
-        # "localhost" is ::1 first on many hosts, and clients are told 127.0.0.1.
-        found.sort(key=lambda entry: entry[0] != socket.AF_INET)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Before listen(): accepted sockets inherit it, and never had a larger one.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES)
-            sock.bind(address)
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            sock.close()
-            raise self._unusable(error) from error
+        sock = await listening(self.name, self.host, self.port)
         self.port = sock.getsockname()[1]
         self._listener = Listener(sock, self.name, self._accepted)
 
@@ -234,11 +204,7 @@ class StreamServer:
 
     def _accepted(self, sock: socket.socket) -> None:
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF_BYTES)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _KEEPALIVE:
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+            prepare(sock)
             client = Subscriber(sock, self._greet(), self._history.head)
         except OSError:  # it has already gone
             sock.close()
@@ -389,21 +355,3 @@ class StreamServer:
             client.blocked = True
             self._blocked[client] = None
             self._loop.add_writer(client.sock.fileno(), self._send, client)
-
-    def _unusable(self, error: OSError) -> PhantomError:
-        where = f"{self.host}:{self.port}"
-        if error.errno == errno.EADDRINUSE:
-            return PortInUse(
-                f"port {self.port} ({self.name}) is in use",
-                hint=f"`ss -ltnp 'sport = :{self.port}'` names who has it; "
-                "--base-port N moves all ports",
-            )
-        if error.errno in (errno.EACCES, errno.EPERM):
-            return PortNotAllowed(
-                f"port {self.port} ({self.name}): {error.strerror}",
-                hint="ports below 1024 are for root: take others with --base-port N",
-            )
-        return ConfigError(
-            f"{self.name} can't listen on {where}: {error.strerror}",
-            hint="the host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0",
-        )

@@ -1,0 +1,277 @@
+#define _GNU_SOURCE
+#include "pd_port.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "pd_port_parts.h"
+#include "pd_time.h"
+
+#define WAKE UINT32_MAX             /* epoll's name for the command queue */
+#define READY 64                    /* sockets a round; sessions that are due go first */
+#define REST_NS (100 * PD_NS_PER_MS)    /* the longest sleep: the wall clock is read again */
+
+int pd_port_init(struct pd_port *port, struct pd_connection *connections, uint32_t max_connections,
+                 struct pd_port_session *sessions, struct pd_port_due *heap, uint32_t max_sessions,
+                 struct pd_spsc *commands, struct pd_spsc *events, int notify_fd)
+{
+    if (events->bytes < 2 * RESERVED_BYTES) return -EINVAL;
+    memset(port, 0, sizeof *port);
+    port->connections = connections;
+    port->max_connections = max_connections;
+    port->sessions = sessions;
+    port->heap = heap;
+    port->max_sessions = max_sessions;
+    port->commands = commands;
+    port->events = events;
+    port->notify_fd = notify_fd;
+    port->virtual_ns = port->wall_read_ns = PD_NO_TIME;
+    for (uint32_t i = 0; i < max_connections; i++) connections[i].fd = -1;
+    pd_hist_init(&port->lateness, PD_SESSION_JITTER_NS);
+    pd_hist_init(&port->loops, PD_SESSION_DESYNC_NS);
+    port->wake_fd = port->epoll_fd = -1;
+    port->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    port->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = { .events = EPOLLIN, .data.u32 = WAKE };
+    if (port->wake_fd < 0 || port->epoll_fd < 0
+        || epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, port->wake_fd, &event) < 0) {
+        int error = errno;
+        pd_port_close(port);
+        return -error;
+    }
+    return 0;
+}
+
+void pd_port_close(struct pd_port *port)
+{
+    if (port->epoll_fd >= 0) close(port->epoll_fd);
+    if (port->wake_fd >= 0) close(port->wake_fd);
+    port->epoll_fd = port->wake_fd = -1;
+}
+
+int pd_port_order(struct pd_port *port, const struct pd_port_command *command,
+                  const void *message)
+{
+    const uint64_t one = 1;
+    if (sizeof *command + command->bytes > PD_PORT_COMMAND_BYTES) return -EMSGSIZE;
+    int rc = pd_spsc_put(port->commands, command, sizeof *command, message, command->bytes);
+    /* Full means that the thread has been woken often enough. */
+    if (port->wake_fd >= 0 && write(port->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        return -errno;
+    return rc;
+}
+
+/* -- commands ----------------------------------------------------------------------------- */
+
+static void add_session(struct pd_port *port, uint32_t number, const void *pointer)
+{
+    struct pd_port_session *s = &port->sessions[number];
+    s->session = (struct pd_session *)(uintptr_t)pointer;
+    s->session->lateness = &port->lateness;
+    s->session->loops = &port->loops;
+    s->first = PD_NOBODY;
+    s->n = 0;
+    port->heap[port->n_sessions] = (struct pd_port_due){ .t_ns = PD_SESSION_NEVER,
+                                                         .session = number };
+    s->place = port->n_sessions++;
+}
+
+static void remove_session(struct pd_port *port, uint32_t number)
+{
+    struct pd_port_session *s = &port->sessions[number];
+    pd_port_announce(port, number, "ended");
+    while (s->first != PD_NOBODY) pd_port_leave(port, s->first, PD_LEFT_ENDED);
+    uint32_t at = s->place;
+    s->session = NULL;
+    if (at != --port->n_sessions) {
+        pd_port_place(port, at, port->heap[port->n_sessions]);
+        pd_port_sift(port, at);
+    }
+}
+
+static void join(struct pd_port *port, const struct pd_port_command *command, const void *greeting)
+{
+    struct pd_connection *c = &port->connections[command->connection];
+    struct epoll_event event = { .events = EPOLLIN, .data.u32 = command->connection };
+    memset(c, 0, offsetof(struct pd_connection, in));
+    c->fd = (int)command->value;
+    c->session = PD_NOBODY;
+    c->interest = EPOLLIN;
+    atomic_fetch_add_explicit(&port->n_connections, 1, memory_order_relaxed);
+    if (epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, c->fd, &event) < 0) {
+        pd_port_leave(port, command->connection, PD_LEFT_GONE);
+        return;
+    }
+    pd_port_link(port, command->connection, command->session);
+    pd_port_give(port, command->connection, greeting, command->bytes, 1);
+}
+
+static void set_session(struct pd_port *port, const struct pd_port_command *command)
+{
+    struct pd_session *session = port->sessions[command->session].session;
+    uint32_t before = atomic_load_explicit(&session->counts.state, memory_order_relaxed);
+    int64_t now_ns = pd_port_clock(port);
+    switch (command->what) {
+    case PD_DO_PAUSE: pd_session_pause(session); break;
+    case PD_DO_RESUME: pd_session_resume(session, now_ns); break;
+    case PD_DO_SEEK: pd_session_seek(session, (uint32_t)command->value, now_ns); break;
+    case PD_DO_STRESS: pd_session_set_stress(session, command->pointer); break;
+    default: break;
+    }
+    uint32_t after = atomic_load_explicit(&session->counts.state, memory_order_relaxed);
+    pd_port_reschedule(port, command->session);
+    if (after != before)
+        pd_port_announce(port, command->session, after == PD_SESSION_PAUSED ? "paused" : "running");
+}
+
+static void obey(struct pd_port *port, const struct pd_port_command *command, const void *message)
+{
+    const uint32_t number = command->connection;
+    struct pd_connection *c = &port->connections[number < port->max_connections ? number : 0];
+    switch (command->what) {
+    case PD_DO_ADD: add_session(port, command->session, command->pointer); break;
+    case PD_DO_REMOVE: remove_session(port, command->session); break;
+    case PD_DO_JOIN: join(port, command, message); break;
+    case PD_DO_MOVE:
+        if (c->fd < 0) break;
+        if (c->session != PD_NOBODY) {
+            uint32_t old = c->session;
+            pd_port_unlink(port, number);
+            pd_port_tell_session(port, old);
+        }
+        pd_port_link(port, number, command->session);
+        pd_port_give(port, number, message, command->bytes, 1);
+        break;
+    case PD_DO_REPLY: pd_port_give(port, number, message, command->bytes, 0); break;
+    case PD_DO_END:
+        if (c->fd < 0) break;
+        pd_port_put_own(c, message, command->bytes);
+        pd_port_leave(port, number, PD_LEFT_ENDED);
+        break;
+    case PD_DO_END_ALL:
+        for (uint32_t i = 0; i < port->max_connections; i++) pd_port_leave(port, i, PD_LEFT_ENDED);
+        break;
+    case PD_DO_BROADCAST:
+        for (uint32_t i = 0; i < port->max_connections; i++)
+            pd_port_give(port, i, message, command->bytes, 0);
+        break;
+    case PD_DO_TICKET:
+        pd_port_tell(port, (struct pd_port_event){ .what = PD_TELLS_DONE, .value = command->value }, NULL);
+        break;
+    default: set_session(port, command); break;
+    }
+}
+
+static void take_commands(struct pd_port *port)
+{
+    uint64_t told;
+    struct pd_port_command command;
+    if (read(port->wake_fd, &told, sizeof told) < 0 && errno != EAGAIN) return;
+    while (pd_spsc_take(port->commands, port->command, sizeof port->command) > 0) {
+        memcpy(&command, port->command, sizeof command);
+        obey(port, &command, port->command + sizeof command);
+        if (port->virtual_ns == PD_NO_TIME) pd_port_serve_due(port);
+    }
+}
+
+/* -- the round ------------------------------------------------------------------------------ */
+
+static void read_wall_clock(struct pd_port *port, int64_t now_ns)
+{
+    if (port->wall_read_ns != PD_NO_TIME && now_ns - port->wall_read_ns < REST_NS) return;
+    port->wall_read_ns = now_ns;
+    port->wall_offset_ns = pd_time_wall_offset();
+}
+
+static void serve_ready(struct pd_port *port, const struct epoll_event *ready, int n)
+{
+    for (int i = 0; i < n; i++) {
+        uint32_t number = ready[i].data.u32;
+        if (number == WAKE) {
+            take_commands(port);
+            continue;
+        }
+        struct pd_connection *c = &port->connections[number];
+        uint32_t what = ready[i].events;
+        if (c->fd >= 0 && what & EPOLLOUT) pd_port_flush(port, number);
+        if (c->fd >= 0 && what & EPOLLIN) pd_port_receive(port, number);
+        if (c->fd >= 0 && what & (EPOLLERR | EPOLLHUP)) pd_port_leave(port, number, PD_LEFT_GONE);
+        if (port->virtual_ns == PD_NO_TIME) pd_port_serve_due(port);
+    }
+}
+
+static void notify(struct pd_port *port)
+{
+    const uint64_t one = 1;
+    if (!port->told) return;
+    port->told = 0;
+    /* Full means that the event loop has been told often enough. */
+    if (port->notify_fd >= 0 && write(port->notify_fd, &one, sizeof one) < 0) return;
+}
+
+int64_t pd_port_step(struct pd_port *port, int64_t now_ns, int64_t wall_offset_ns)
+{
+    struct epoll_event ready[READY];
+    int n;
+    port->virtual_ns = now_ns;
+    port->wall_offset_ns = wall_offset_ns;
+    take_commands(port);
+    pd_port_serve_due(port);
+    pd_port_forgive(port, now_ns);
+    while ((n = epoll_wait(port->epoll_fd, ready, READY, 0)) > 0) serve_ready(port, ready, n);
+    notify(port);
+    return pd_port_serve_due(port);
+}
+
+static void *run(void *argument)
+{
+    struct pd_port *port = argument;
+    struct epoll_event ready[READY];
+    if (port->priority > 0)
+        atomic_store_explicit(&port->promote_error, -pd_thread_promote(port->priority, port->cpu),
+                              memory_order_relaxed);
+    while (!atomic_load_explicit(&port->stop, memory_order_acquire)) {
+        int64_t now_ns = pd_time_now();
+        read_wall_clock(port, now_ns);
+        pd_port_forgive(port, now_ns);
+        int64_t next_ns = pd_port_serve_due(port);
+        notify(port);
+        now_ns = pd_time_now();
+        int64_t wait_ns = next_ns - now_ns < REST_NS ? next_ns - now_ns : REST_NS;
+        if (port->n_slowed && port->slowed_until_ns - now_ns < wait_ns)
+            wait_ns = port->slowed_until_ns - now_ns;
+        if (wait_ns < 0) wait_ns = 0;
+        struct timespec wait = { .tv_sec = wait_ns / PD_NS_PER_S, .tv_nsec = wait_ns % PD_NS_PER_S };
+        /* With nowhere to tell it, nothing more is read for a moment. */
+        int full = pd_port_event_room(port) < RESERVED_BYTES + PD_PORT_IN_BYTES;
+        if (full) {
+            pd_time_sleep_until(now_ns + (wait_ns < PD_NS_PER_MS ? wait_ns : PD_NS_PER_MS));
+            continue;
+        }
+        int n = epoll_pwait2(port->epoll_fd, ready, READY, &wait, NULL);
+        if (n < 0 && errno != EINTR) break;
+        serve_ready(port, ready, n);
+        notify(port);
+    }
+    return NULL;
+}
+
+int pd_port_start(struct pd_port *port, int priority, int cpu)
+{
+    port->priority = priority;
+    port->cpu = cpu;
+    port->virtual_ns = PD_NO_TIME;
+    atomic_store(&port->stop, 0);
+    return -pthread_create(&port->thread, NULL, run, port);
+}
+
+void pd_port_stop(struct pd_port *port)
+{
+    const uint64_t one = 1;
+    atomic_store_explicit(&port->stop, 1, memory_order_release);
+    if (write(port->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN) return;
+    pthread_join(port->thread, NULL);
+}
