@@ -17,6 +17,7 @@ from setuptools import Extension, setup
 # copy: they have no state of their own, so nothing is shared but memory layout.
 SOS = ["sos", "sos_run"]
 CCA = ["noise", "cca", "cca_init", "cca_sums", "cca_solve"]
+ARTIFACT = ["noise", "artifact", "artifact_read", "artifact_sums"]
 ANALYSIS = ["time", "ring", "analysis", *SOS, *CCA]
 SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
@@ -38,6 +39,7 @@ SOURCES = {
     "play": [*INTAKE, "play"],
     "remote": [*INTAKE, "remote"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
+    "artifact": ARTIFACT,
     "cca": CCA,
     "analysis": ANALYSIS,
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],

@@ -41,7 +41,6 @@
 #define POP_MOST_UV 2000.0
 #define POP_GONE_UV 0.1             /* under this a pop is over */
 #define DRIFT_S 20.0
-#define DRIFT_UV 60.0
 
 enum { KEY_PINK, KEY_ALPHA, KEY_LINE, KEY_DRIFT, KEY_NOISE, KEY_EMG, KEY_BLINKS, KEY_EMGS,
        KEY_POPS, KEY_OFFSET };
@@ -54,7 +53,7 @@ static int valid(const struct pd_sim_signal_config *config)
         config->background_uv, config->background_shared, config->alpha_uv,
         config->alpha_closed_gain, config->ssvep_uv, config->ssvep_period_s, config->line_hz,
         config->line_uv, config->blink_per_min, config->emg_per_min, config->pop_per_min,
-        config->emg_uv, config->offset_uv, config->noise_uv, config->alpha_hz,
+        config->emg_uv, config->offset_uv, config->drift_uv, config->noise_uv, config->alpha_hz,
         config->background_exponent,
     };
     for (size_t i = 0; i < sizeof at_least_0 / sizeof *at_least_0; i++)
@@ -332,7 +331,7 @@ static void add_offset(struct pd_sim_signal *signal, double *out)
     double (*drift)[PD_SIM_MAX_CHANNELS] = signal->state->drift;
     const uint32_t n_channels = signal->config.n_channels;
     pd_noise_normals(signal->key[KEY_DRIFT], signal->state->n, noise, n_channels);
-    double size = signal->config.offset_uv > 0 ? DRIFT_UV : 0.0;
+    double size = signal->config.offset_uv > 0 ? signal->config.drift_uv : 0.0;
     for (uint32_t c = 0; c < n_channels; c++)
         out[c] = signal->offset[c] +
                  size * pd_wander_step(&signal->drift, &drift[0][c], &drift[1][c], noise[c]);

@@ -50,7 +50,8 @@ struct pd_sim_signal_config {
     double line_hz, line_uv;        /* peak; the third harmonic has a fifth of it */
     double blink_per_min, emg_per_min, pop_per_min;
     double emg_uv;                  /* RMS of an average burst where the weight is 1 */
-    double offset_uv;               /* largest constant offset of a channel */
+    double offset_uv;               /* largest constant offset; 0: none, and no drift */
+    double drift_uv;                /* of the offset, sd over 20 s */
     double noise_uv;                /* RMS of the amplifier's white noise */
     double position[PD_SIM_MAX_CHANNELS][3];    /* on the unit sphere: right, front, up */
     double alpha_weight[PD_SIM_MAX_CHANNELS], ssvep_weight[PD_SIM_MAX_CHANNELS];

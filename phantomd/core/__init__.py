@@ -1,5 +1,6 @@
 """The C core under thin Cython: each module converts, releases the GIL, and does nothing else."""
 
+from phantomd.core.artifact import ArtifactDetector as ArtifactDetector
 from phantomd.core.connectivity import Connectivity as Connectivity
 from phantomd.core.connectivity import PhaseSynchrony as PhaseSynchrony
 from phantomd.core.sos import FilterBank as FilterBank

@@ -40,6 +40,7 @@ cdef extern from "pd_sim_signal.h" nogil:
         double pop_per_min
         double emg_uv
         double offset_uv
+        double drift_uv
         double noise_uv
         double position[32][3]
         double alpha_weight[32]

@@ -78,6 +78,7 @@ cdef int _fill_signal(pd_sim_signal_config *signal, object config) except -1:
     signal.pop_per_min = config.pop_per_min
     signal.emg_uv = config.emg_uv
     signal.offset_uv = config.offset_uv
+    signal.drift_uv = config.drift_uv
     signal.noise_uv = config.noise_uv
     for c, site in enumerate(config.sites):
         for axis in range(3):

@@ -71,6 +71,7 @@ class SimConfig(msgspec.Struct, frozen=True):
     emg_uv: float = 30.0
     pop_per_min: float = 0.5
     offset_uv: float = 30_000.0
+    drift_uv: float = 60.0
     noise_uv: float = 0.3
     delay_ms: float = 1.0
     jitter_ms: float = 0.2
@@ -150,6 +151,7 @@ OPTIONS: dict[str, Number | Word] = {
     "emg_uv": Number("emg_uv", 0, 1000),
     "pop_per_min": Number("pop_per_min", 0, 60),
     "offset_mv": Number("offset_uv", 0, 60, scale=1000.0),
+    "drift_uv": Number("drift_uv", 0, 20_000),
     "noise_uv": Number("noise_uv", 0, 1000),
     "delay_ms": Number("delay_ms", 0, 1000),
     "jitter_ms": Number("jitter_ms", 0, 1000),

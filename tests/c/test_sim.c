@@ -31,7 +31,8 @@ static struct pd_sim_config plain(void)
                     .alpha_hz = 10.2, .alpha_uv = 5, .alpha_closed_gain = 3, .n_targets = 1,
                     .target = { { .hz = 12 } }, .ssvep_uv = 4, .ssvep_harmonics = 2,
                     .line_hz = 50, .line_uv = 8, .blink_per_min = 15, .emg_per_min = 6,
-                    .pop_per_min = 2, .emg_uv = 30, .offset_uv = 30000, .noise_uv = 0.3 },
+                    .pop_per_min = 2, .emg_uv = 30, .offset_uv = 30000, .drift_uv = 60,
+                    .noise_uv = 0.3 },
         .stamps = 1, .delay_ns = 1e6, .jitter_ns = 0.2e6,
     };
     for (int c = 0; c < CHANNELS; c++) {
