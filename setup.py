@@ -45,6 +45,7 @@ SOURCES = {
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
     "spectrum": SPECTRUM,
     "connectivity": [*SPECTRUM, *CONNECTIVITY],
+    "pll": ["noise", "pll", "pll_init", "pll_tables", "pll_run"],
 }
 
 

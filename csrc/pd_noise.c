@@ -81,6 +81,30 @@ double pd_noise_exp(double x)
     return sum * from_bits((uint64_t)(k + 1023) << 52);
 }
 
+/* atan of a ratio up to 1: less the nearest of atan(k / 8), and Taylor's series of the rest. */
+static double atan_ratio(double small, double large)
+{
+    static const double eighths[9] = {
+        0.0, 0.12435499454676144, 0.24497866312686414, 0.35877067027057225, 0.46364760900080609,
+        0.5585993153435624, 0.64350110879328437, 0.7188299996216245, 0.78539816339744828,
+    };
+    int k = (int)(small / large * 8.0 + 0.5);
+    double near = (double)k * 0.125;
+    double t = (small - near * large) / (large + near * small), z = t * t, sum = 0.0;
+    for (int i = 13; i >= 1; i -= 2) sum = 1.0 / (double)i - sum * z;
+    return eighths[k] + t * sum;
+}
+
+double pd_noise_atan2(double y, double x)
+{
+    double across = fabs(x), up = fabs(y), angle;
+    if (!(across + up < INFINITY)) return NAN;
+    if (across == 0.0 && up == 0.0) return 0.0;
+    angle = up <= across ? atan_ratio(up, across) : TURN / 4 - atan_ratio(across, up);
+    if (x < 0.0) angle = TURN / 2 - angle;
+    return y < 0.0 ? -angle : angle;
+}
+
 static double tan_turns(double turns)
 {
     double sine, cosine;

@@ -24,6 +24,7 @@ uint64_t pd_noise_phase(double turns);      /* -1 < turns < 1, negative ones wra
 double pd_noise_cos(double turns);
 double pd_noise_log(double x);              /* of a normal x > 0 */
 double pd_noise_exp(double x);              /* |x| < 700 */
+double pd_noise_atan2(double y, double x);  /* radians; 0 of 0, 0; NaN unless finite */
 
 /* -- random numbers ---------------------------------------------------------------- */
 
