@@ -8,7 +8,7 @@ CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
 .PHONY: help run test tools lint c-test fuzz-short py-test fuzz sim-hour bench bench-tick \
-	bench-subscribers soak plots sanitize clean
+	bench-subscribers bench-devices soak plots sanitize clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 20
@@ -83,6 +83,10 @@ bench-tick: $(VENV)/.test $(VENV)/.built    ## tick lateness beside cyclictest (
 
 bench-subscribers: $(VENV)/.test $(VENV)/.built ## 100 subscribers, ten of them not reading
 	$(BIN)/python -m benches.subscribers $(ARGS)
+
+bench-devices: $(VENV)/.test $(VENV)/.built ## BrainFlow and liblsl beside our own ways in and out
+	$(BIN)/python -m benches.brainflow_cyton $(ARGS)
+	$(BIN)/python -m benches.lsl_loopback $(ARGS)
 
 soak: $(VENV)/.test $(VENV)/.built      ## the live daemon for hours: CPU, memory, lateness
 	$(BIN)/python -m benches.soak $(ARGS)

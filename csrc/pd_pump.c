@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define ROUND_MS 100
+#define REST_NS (250 * PD_NS_PER_US)
 
 /* The first thing that a new journal learns of a device is its state. */
 static struct pd_spsc *journal_of(struct pd_driver *driver, int64_t t_ns)
@@ -128,8 +129,11 @@ static int run_by_wake(struct pd_pump *pump)
         atomic_fetch_add_explicit(&pump->rounds, 1, memory_order_relaxed);
         if (ready < 0 && errno != EINTR) return errno;
         if (ready > 0 && on[1].revents) return 0;
-        int rc = pd_driver_woken(pump->driver, pd_time_now());
+        int64_t now_ns = pd_time_now();
+        int rc = pd_driver_woken(pump->driver, now_ns);
         if (rc < 0) return -rc;
+        /* Who wakes us is not ours: whatever he does, this thread of real time rests. */
+        if (stopped_before(pump, now_ns + REST_NS)) return 0;
     }
 }
 

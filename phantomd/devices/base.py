@@ -100,6 +100,9 @@ class InChild(Protocol):
     def silence_s(self) -> float | None:
         """How long no sample may come before it is opened anew; None: its driver sees to that."""
 
+    def report(self) -> dict[str, int]:
+        """For ``status``: the process, and what of its samples could not be taken as they came."""
+
     def why_ended(self, error: int) -> str:
         """Why its pump ended with this errno, for people. May block for a second."""
 

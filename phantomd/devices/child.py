@@ -111,7 +111,7 @@ class ChildDevice:
         try:
             self._send(Job(driver, dict(address.options) if options is None else options))
             said = self._described(OPEN_S if open_s is None else open_s)
-            self._spec = _device_spec(address, labels, said, self._process.pid)
+            self._spec = _device_spec(address, labels, said)
             self._driver = self._share(said)
         except BaseException:
             self.close()
@@ -171,6 +171,10 @@ class ChildDevice:
         self._listen()
         taken, self._markers = self._markers, []
         return taken
+
+    def report(self) -> dict[str, int]:
+        """See base.InChild; the samples are core/shared.pyi's counters."""
+        return {"pid": self.pid, **self._driver.counters()}
 
     def why_ended(self, error: int) -> str:
         """For the log, when the intake thread has ended with this errno."""
@@ -246,7 +250,7 @@ class ChildDevice:
                 elif isinstance(message, Failed):
                     self._failed = message
 
-    def _share(self, said: Spec) -> Driver:
+    def _share(self, said: Spec) -> SharedDriver:
         """Without samples there is still a heart to be heard."""
         n_values = max(1, len(said.channels) + len(said.aux))
         rate_hz = said.rate_hz or 1.0
@@ -293,7 +297,7 @@ def _start(control_fd: int, wake_fd: int, name: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def _device_spec(address: Address, labels: tuple[str, ...], said: Spec, pid: int) -> DeviceSpec:
+def _device_spec(address: Address, labels: tuple[str, ...], said: Spec) -> DeviceSpec:
     if said.rate_hz > 0 and not said.channels:
         raise DeviceError("it has a rate and no channels", hint="its driver must name them")
     if len(said.channels) + len(said.aux) > 64:
@@ -314,7 +318,7 @@ def _device_spec(address: Address, labels: tuple[str, ...], said: Spec, pid: int
         simulated=said.simulated,
         transport_us=said.transport_us,
         stream=said.stream,
-        info={**said.info, "pid": pid},
+        info=said.info,
     )
 
 

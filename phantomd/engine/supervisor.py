@@ -358,6 +358,8 @@ def _info(one: Supervised) -> DeviceInfo:
     if one.spec is not None:
         rate_hz, channels = one.spec.rate_hz, list(one.spec.labels)
         detail = {**one.spec.info, "aux": list(one.spec.aux)}
+    if isinstance(one.device, InChild):
+        detail["child"] = one.device.report()
     if one.device is not None and one.slot is not None:
         counters = one.device.driver.intake.counters()
         lost += counters["lost"]

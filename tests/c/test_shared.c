@@ -201,6 +201,27 @@ static void test_the_pump_takes_everything_and_ends_with_the_child(void)
     free_rig(rig);
 }
 
+static void test_a_child_that_wakes_on_and_on_does_not_keep_the_thread(void)
+{
+    struct rig *rig = make_rig(0);
+    struct pd_driver driver = { .self = &rig->shared, .intake = &rig->intake,
+                                .woken = pd_shared_woken };
+    struct pd_pump *pump = calloc(1, sizeof *pump);
+    const int64_t begun_ns = pd_time_now();
+    CHECK(pd_pump_start(pump, &driver, rig->ends[0], -1, 0, -1) == 0);
+    while (pd_time_now() - begun_ns < 50 * PD_NS_PER_MS) {
+        pd_shared_beat(&rig->writer);
+        if (write(rig->ends[1], "", 1) < 0) sched_yield();
+    }
+    pd_pump_stop(pump);
+    const int64_t most = (pd_time_now() - begun_ns) / (250 * PD_NS_PER_US) + 2;
+    CHECK((int64_t)pump->rounds <= most, "%llu rounds, not %lld",
+          (unsigned long long)pump->rounds, (long long)most);
+    CHECK(pump->rounds > 2 && pump->end_error == 0);
+    free(pump);
+    free_rig(rig);
+}
+
 static void test_the_guard_ends_a_process_that_hangs(void)
 {
     int ends[2], status = 0;
@@ -229,6 +250,7 @@ int main(void)
     test_a_hostile_head_moves_no_bounds();
     test_a_heart_that_stops_is_noticed_and_one_that_beats_is_not();
     test_the_pump_takes_everything_and_ends_with_the_child();
+    test_a_child_that_wakes_on_and_on_does_not_keep_the_thread();
     test_the_guard_ends_a_process_that_hangs();
     return check_report("shared");
 }

@@ -155,7 +155,7 @@ def test_a_driver_that_crashes_is_started_again_and_nobody_else_notices(run, dae
             events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
-            pid = daemon.supervisor.infos()[0].detail["pid"]
+            pid = daemon.supervisor.infos()[0].detail["child"]["pid"]
             os.kill(pid, 11)
             lost = await events.until("device", "lost", device_id="python-0")
             assert "killed by SIGSEGV" in lost["message"] and lost["state"] == "lost"
@@ -163,7 +163,7 @@ def test_a_driver_that_crashes_is_started_again_and_nobody_else_notices(run, dae
                 eeg, lambda frame: frame["flags"] & Flag.DISCONTINUITY and whole(frame)
             )
             first, second = daemon.supervisor.infos()
-            assert first.device_id == "python-0" and first.detail["pid"] != pid
+            assert first.device_id == "python-0" and first.detail["child"]["pid"] != pid
             assert second.state == "streaming" and second.lost_samples == 0
             told = [e for e in events.seen if e["kind"] == "device" and e["state"] == "lost"]
             assert len(told) == 1
@@ -175,9 +175,9 @@ def test_a_driver_that_crashes_is_started_again_and_nobody_else_notices(run, dae
 def test_a_driver_ends_with_a_daemon_that_is_killed(tmp_path, steady):
     with Running(tmp_path, "--device", steady) as daemon:
         until_s = time.monotonic() + WAIT_S
-        while not (pid := daemon.call("status")["devices"][0]["detail"].get("pid")):
+        while not (child := daemon.call("status")["devices"][0]["detail"].get("child")):
             assert time.monotonic() < until_s
-        child = os.pidfd_open(pid)
+        child = os.pidfd_open(child["pid"])
         daemon.process.kill()
     assert select.select([child], [], [], WAIT_S)[0], "it outlived its daemon"
     os.close(child)

@@ -130,7 +130,7 @@ def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_
             header = EegHeader.decode(eeg.header)
             assert header.labels == tuple("ABCDEFGH")
             await until_frame(eeg, whole)
-            pid = daemon.supervisor.infos()[0].detail["pid"]
+            pid = daemon.supervisor.infos()[0].detail["child"]["pid"]
             outlet.process.kill()
             outlet.process.communicate()
             await events.until("device", state="stalled")
@@ -141,7 +141,7 @@ def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_
             frame = await until_frame(eeg, lambda f: whole(f) and f["flags"] & Flag.DISCONTINUITY)
             assert (frame["values"] == frame["values"][0]).all()
             info = daemon.supervisor.infos()[0]
-            assert info.device_id == "lsl-0" and info.detail["pid"] == pid
+            assert info.device_id == "lsl-0" and info.detail["child"]["pid"] == pid
             assert daemon.engine.slots[0].epoch.bytes == header.epoch
             await daemon.stop()
         outlet.__exit__()
