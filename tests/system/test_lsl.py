@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgpack
@@ -121,8 +122,8 @@ def test_labels_units_and_kind_come_from_the_description(name):
 def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_at, name):
     how = {"name": name, "labels": list("ABCDEFGH"), "source_id": f"id-{name}"}
 
-    async def go():
-        outlet = Outlet(**how)
+    async def go(stack):
+        outlet = stack.enter_context(Outlet(**how))
         async with daemon_at(f'devices=["lsl:name={name}"]') as daemon:
             events = await Events.connect(daemon.ports.streams["events"].port)
             await events.until("device", state="streaming")
@@ -134,7 +135,7 @@ def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_
             outlet.process.kill()
             outlet.process.communicate()
             await events.until("device", state="stalled")
-            outlet = Outlet(**how)
+            stack.enter_context(Outlet(**how))
             back_s = time.monotonic()
             await events.until("device", state="streaming")
             back_s = time.monotonic() - back_s
@@ -144,10 +145,12 @@ def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_
             assert info.device_id == "lsl-0" and info.detail["child"]["pid"] == pid
             assert daemon.engine.slots[0].epoch.bytes == header.epoch
             await daemon.stop()
-        outlet.__exit__()
         return back_s
 
-    assert run(go()) < 1.5, "looked for every half second, and a second for what else runs here"
+    with ExitStack() as stack:
+        assert run(go(stack)) < 1.5, (
+            "looked for every half second, and a second for what else runs here"
+        )
 
 
 def test_a_stream_of_markers_comes_on_7076_with_its_own_times(run, daemon_at, name):
