@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
-.PHONY: help run test tools lint c-test fuzz-short py-test fuzz sim-hour bench bench-tick \
+.PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour bench bench-tick \
 	bench-subscribers bench-devices soak plots sanitize clean
 
 help:            ## this list
@@ -71,6 +71,9 @@ fuzz-short:                             # a hundred thousand inputs a target, al
 SECONDS_EACH ?= 300
 fuzz:                                   ## libFuzzer on all that reads outside bytes (needs clang)
 	$(MAKE) -C tests/fuzz long SECONDS_EACH=$(SECONDS_EACH)
+
+faults: $(VENV)/.test $(VENV)/.built    ## thousands of fault schedules in virtual time
+	$(BIN)/python -m benches.fault_campaign $(ARGS)
 
 sim-hour: $(VENV)/.test $(VENV)/.built  ## an hour of virtual time
 	$(BIN)/python -m pytest -q -s tests/sim/test_hour.py

@@ -6,7 +6,13 @@
 #define HEAD 0xA0u
 #define STOP_FIRST 0xC0u
 #define STOP_LAST 0xC6u
+/* Kinds of packets, by their stop byte; the firmware sets a stamped one once, then syncs. */
 #define STOP_ACCELEROMETER 0xC0u
+#define STOP_RAW 0xC1u
+#define STOP_ACCELEROMETER_SET 0xC3u
+#define STOP_ACCELEROMETER_SYNCED 0xC4u
+#define STOP_RAW_SET 0xC5u
+#define STOP_RAW_SYNCED 0xC6u
 #define AUX_AT 26                   /* of the auxiliary bytes in a packet */
 #define STOP_AT (PD_CYTON_BYTES - 1)
 #define MAX_COUNT 8388607
@@ -27,6 +33,9 @@
 #define CONTRADICTED (-3)           /* a packet follows that should have come before */
 
 #define G_PER_COUNT (0.002 / 16.0)  /* LIS3DH at ±4 g, 12 bits left-justified */
+#define V_PER_COUNT (3.3 / 1023.0)  /* 10 bits of the PIC32's converter */
+#define HOLD_PACKETS 25u            /* 0.1 s: two and a half periods of the accelerometer */
+#define FIRST_AXIS 7u               /* stamped packets have one axis each, by counter % 10 */
 
 #define PACKETS_AT_ONCE 64
 
@@ -189,57 +198,167 @@ double pd_cyton_uv_per_count(double gain)
     return 4.5e6 / gain / (double)MAX_COUNT;
 }
 
+uint32_t pd_cyton_n_aux(enum pd_cyton_aux aux)
+{
+    return aux == PD_CYTON_MARKER ? 0 : aux == PD_CYTON_DIGITAL ? 5 : 3;
+}
+
 void pd_cyton_driver_init(struct pd_cyton_driver *driver, struct pd_intake *intake,
-                          const double gain[PD_CYTON_CHANNELS])
+                          uint32_t n_channels, const double *gain, enum pd_cyton_aux aux)
 {
     memset(driver, 0, sizeof *driver);
     driver->intake = intake;
-    for (int c = 0; c < PD_CYTON_CHANNELS; c++)
+    driver->n_channels = n_channels;
+    driver->aux = aux;
+    driver->n_aux = pd_cyton_n_aux(aux);
+    for (uint32_t c = 0; c < n_channels; c++)
         driver->uv_per_count[c] = pd_cyton_uv_per_count(gain[c]);
-    pd_cyton_parser_init(&driver->parser);
+    pd_cyton_reset(driver);
 }
 
-/* The board sends zeros between two readings of its 25 Hz accelerometer. */
-static void accelerometer(const struct pd_cyton_packet *packet, double g[PD_CYTON_AUX])
+void pd_cyton_reset(void *self)
+{
+    struct pd_cyton_driver *driver = self;
+    memset(&driver->state, 0, sizeof driver->state);
+    pd_cyton_parser_init(&driver->state.parser);
+}
+
+/* -- auxiliary bytes ----------------------------------------------------------- */
+
+static int16_t word(const uint8_t *bytes)
+{
+    return (int16_t)((uint16_t)bytes[0] << 8 | bytes[1]);
+}
+
+static void hold(struct pd_cyton_state *state, uint32_t a, double value)
+{
+    state->aux[a] = value;
+    state->hold[a] = HOLD_PACKETS;
+}
+
+/* Zeros stand between two readings. */
+static void take_accelerometer(struct pd_cyton_state *state, const struct pd_cyton_packet *packet)
 {
     static const uint8_t none[sizeof packet->aux];
-    int present = packet->stop == STOP_ACCELEROMETER &&
-                  memcmp(packet->aux, none, sizeof none) != 0;
-    for (int a = 0; a < PD_CYTON_AUX; a++) {
-        int16_t raw = (int16_t)(packet->aux[2 * a] << 8 | packet->aux[2 * a + 1]);
-        g[a] = present ? raw * G_PER_COUNT : NAN;
+    if (packet->stop == STOP_ACCELEROMETER) {
+        if (memcmp(packet->aux, none, sizeof none) == 0) return;
+        for (uint32_t a = 0; a < 3; a++) hold(state, a, word(packet->aux + 2 * a) * G_PER_COUNT);
+        return;
     }
+    uint32_t axis = packet->counter % 10u - FIRST_AXIS;
+    if (axis < 3 && word(packet->aux)) hold(state, axis, word(packet->aux) * G_PER_COUNT);
+}
+
+/* `words`: three of them in a raw packet, one in a stamped one. */
+static void take_raw(const struct pd_cyton_driver *driver, struct pd_cyton_state *state,
+                     const struct pd_cyton_packet *packet, uint32_t words)
+{
+    static const uint8_t place[PD_CYTON_MAX_AUX] = { 0, 1, 2, 3, 5 };     /* D11 D12 D13 D17 D18 */
+    switch (driver->aux) {
+    case PD_CYTON_ANALOG:
+        for (uint32_t a = 0; a < words; a++) hold(state, a, word(packet->aux + 2 * a) * V_PER_COUNT);
+        break;
+    case PD_CYTON_DIGITAL:
+        for (uint32_t a = 0; a < PD_CYTON_MAX_AUX; a++)
+            if (place[a] < 2 * words) hold(state, a, packet->aux[place[a]] != 0);
+        break;
+    case PD_CYTON_MARKER:
+        if (word(packet->aux)) state->marker = (uint16_t)word(packet->aux);
+        break;
+    default:
+        break;
+    }
+}
+
+static void take_stamp(struct pd_cyton_state *state, const uint8_t *bytes)
+{
+    uint32_t ms = (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+    if (state->stamped && ms < state->stamp_ms && state->stamp_ms - ms > UINT32_MAX / 2)
+        state->stamp_turns++;
+    state->stamp_ms = ms;
+    state->stamped = 1;
+}
+
+static void take_aux(const struct pd_cyton_driver *driver, struct pd_cyton_state *state,
+                     const struct pd_cyton_packet *packet)
+{
+    for (uint32_t a = 0; a < driver->n_aux; a++)
+        if (state->hold[a]) state->hold[a]--;
+    int stamped = packet->stop >= STOP_ACCELEROMETER_SET;
+    int accelerometer = packet->stop == STOP_ACCELEROMETER ||
+                        packet->stop == STOP_ACCELEROMETER_SET ||
+                        packet->stop == STOP_ACCELEROMETER_SYNCED;
+    if (!stamped) state->stamped = 0;
+    if (stamped) take_stamp(state, packet->aux + 2);
+    if (accelerometer && driver->aux == PD_CYTON_ACCEL) take_accelerometer(state, packet);
+    else if (stamped ? !accelerometer : packet->stop == STOP_RAW)
+        take_raw(driver, state, packet, stamped ? 1 : 3);
+}
+
+/* -- samples ------------------------------------------------------------------- */
+
+/* Takes a packet; whether it completes a sample. */
+static int take_packet(const struct pd_cyton_driver *driver, struct pd_cyton_state *state,
+                       const struct pd_cyton_packet *packet)
+{
+    take_aux(driver, state, packet);
+    if (driver->n_channels == PD_CYTON_CHANNELS) return 1;
+    if (packet->counter % 2) {
+        memcpy(state->half, packet->count, sizeof state->half);
+        state->half_counter = packet->counter;
+        state->have_half = 1;
+        return 0;
+    }
+    int whole = state->have_half && packet->counter == (uint8_t)(state->half_counter + 1);
+    state->have_half = 0;
+    return whole;
 }
 
 static void deliver(struct pd_cyton_driver *driver, const struct pd_cyton_packet *packet,
                     uint32_t behind, int64_t arrival_ns)
 {
-    double value[PD_CYTON_CHANNELS + PD_CYTON_AUX];
-    for (int c = 0; c < PD_CYTON_CHANNELS; c++)
-        value[c] = packet->count[c] * driver->uv_per_count[c];
-    accelerometer(packet, value + PD_CYTON_CHANNELS);
-    pd_intake_junk(driver->intake, packet->junk_before);
-    pd_intake_counted(driver->intake, packet->counter, behind, arrival_ns, PD_NO_TIME, value);
+    struct pd_cyton_state *state = &driver->state;
+    const uint32_t n = driver->n_channels;
+    const int32_t *count = n > PD_CYTON_CHANNELS ? state->half : packet->count;
+    double value[PD_CYTON_MAX_CHANNELS + PD_CYTON_MAX_AUX];
+    for (uint32_t c = 0; c < PD_CYTON_CHANNELS; c++) value[c] = count[c] * driver->uv_per_count[c];
+    for (uint32_t c = PD_CYTON_CHANNELS; c < n; c++)
+        value[c] = packet->count[c - PD_CYTON_CHANNELS] * driver->uv_per_count[c];
+    for (uint32_t a = 0; a < driver->n_aux; a++)
+        value[n + a] = state->hold[a] ? state->aux[a] : NAN;
+    int64_t device_ns = PD_NO_TIME;
+    if (state->stamped)
+        device_ns = ((int64_t)state->stamp_turns << 32 | state->stamp_ms) * PD_NS_PER_MS;
+    /* Counters 1 and 2 are sample 0, and so on: 255 and 0 are the last. */
+    uint32_t counter = n > PD_CYTON_CHANNELS ? (uint8_t)(packet->counter - 1) / 2u : packet->counter;
+    if (state->marker) pd_intake_mark(driver->intake, state->marker);
+    state->marker = 0;
+    pd_intake_counted(driver->intake, counter, behind, arrival_ns, device_ns, value);
 }
 
-/* Walks through a chunk's packets; with a driver it hands them over. Returns how
- * many there are, a packet that repeats the counter before it not counted:
+/* Walks through a chunk's packets; with a driver it hands over what they make. Returns how
+ * many samples that is, a packet that repeats the counter before it not counted:
  * a copy says nothing about when the ones before it were taken. */
-static uint32_t walk(struct pd_cyton_parser *parser, const uint8_t *bytes, size_t n,
-                     struct pd_cyton_driver *driver, uint32_t total, int64_t arrival_ns)
+static uint32_t walk(const struct pd_cyton_driver *driver, struct pd_cyton_state *state,
+                     const uint8_t *bytes, size_t n, struct pd_cyton_driver *to, uint32_t total,
+                     int64_t arrival_ns)
 {
     struct pd_cyton_packet packet[PACKETS_AT_ONCE];
     uint32_t distinct = 0;
     size_t used = 0, found;
     do {
         size_t took;
-        uint32_t last_counter = parser->last_counter;
-        found = pd_cyton_parse(parser, bytes + used, n - used, packet, PACKETS_AT_ONCE, &took);
+        uint32_t last_counter = state->parser.last_counter;
+        found = pd_cyton_parse(&state->parser, bytes + used, n - used, packet, PACKETS_AT_ONCE,
+                               &took);
         used += took;
         for (size_t i = 0; i < found; i++) {
-            distinct += packet[i].counter != last_counter;
+            if (to) pd_intake_junk(to->intake, packet[i].junk_before - state->junk_told);
+            state->junk_told = 0;
+            int whole = take_packet(driver, state, &packet[i]);
+            distinct += whole && packet[i].counter != last_counter;
             last_counter = packet[i].counter;
-            if (driver) deliver(driver, &packet[i], total - distinct, arrival_ns);
+            if (to && whole) deliver(to, &packet[i], total - distinct, arrival_ns);
         }
     } while (found == PACKETS_AT_ONCE);
     return distinct;
@@ -248,7 +367,10 @@ static uint32_t walk(struct pd_cyton_parser *parser, const uint8_t *bytes, size_
 void pd_cyton_feed(void *self, const uint8_t *bytes, size_t n, int64_t arrival_ns)
 {
     struct pd_cyton_driver *driver = self;
-    struct pd_cyton_parser scout = driver->parser;
-    uint32_t total = walk(&scout, bytes, n, NULL, 0, arrival_ns);
-    walk(&driver->parser, bytes, n, driver, total, arrival_ns);
+    struct pd_cyton_state scout = driver->state;
+    uint32_t total = walk(driver, &scout, bytes, n, NULL, 0, arrival_ns);
+    walk(driver, &driver->state, bytes, n, driver, total, arrival_ns);
+    /* Garbage without an end is to be seen, too. */
+    pd_intake_junk(driver->intake, driver->state.parser.junk - driver->state.junk_told);
+    driver->state.junk_told = driver->state.parser.junk;
 }

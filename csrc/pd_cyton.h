@@ -29,8 +29,16 @@
 #include "pd_pump.h"
 
 #define PD_CYTON_BYTES 33
-#define PD_CYTON_CHANNELS 8
-#define PD_CYTON_AUX 3              /* accelerometer x y z in g; NaN where a packet has none */
+#define PD_CYTON_CHANNELS 8         /* in a packet */
+#define PD_CYTON_MAX_CHANNELS 16    /* with a Daisy */
+#define PD_CYTON_MAX_AUX 5
+
+enum pd_cyton_aux {                 /* what the auxiliary bytes hold: the board mode */
+    PD_CYTON_ACCEL = 0,             /* /0: x y z in g, 25 times a second */
+    PD_CYTON_ANALOG = 1,            /* /2: A5 A6 A7 in V */
+    PD_CYTON_DIGITAL = 2,           /* /3: D11 D12 D13 D17 D18, 0 or 1 */
+    PD_CYTON_MARKER = 3,            /* /4: no values; markers */
+};
 
 struct pd_cyton_packet {
     uint8_t counter;
@@ -64,18 +72,47 @@ void pd_cyton_encode(const struct pd_cyton_packet *packet, uint8_t out[PD_CYTON_
 /* µV a count at this gain: 4.5 V / gain / (2^23 - 1). */
 double pd_cyton_uv_per_count(double gain);
 
-struct pd_cyton_driver {
-    struct pd_intake *intake;
-    double uv_per_count[PD_CYTON_CHANNELS];
+struct pd_cyton_state {             /* plain state: may be copied and saved */
     struct pd_cyton_parser parser;
+    int32_t half[PD_CYTON_CHANNELS];    /* the board's half of a 16-channel sample */
+    uint32_t have_half, half_counter;
+    uint32_t marker;                /* seen, and not handed over yet */
+    uint32_t stamped;               /* packets had the board's time */
+    uint32_t stamp_ms, stamp_turns; /* the newest, and how often it went round */
+    double aux[PD_CYTON_MAX_AUX];   /* the newest readings, and for how many packets */
+    uint32_t hold[PD_CYTON_MAX_AUX];    /* they are still good */
+    uint32_t junk_told;             /* of the parser's junk, the intake knows so much already */
 };
 
-void pd_cyton_driver_init(struct pd_cyton_driver *driver, struct pd_intake *intake,
-                          const double gain[PD_CYTON_CHANNELS]);
+struct pd_cyton_driver {
+    struct pd_intake *intake;
+    double uv_per_count[PD_CYTON_MAX_CHANNELS];
+    uint32_t n_channels;            /* 8, or 16 with a Daisy */
+    uint32_t aux;                   /* enum pd_cyton_aux */
+    uint32_t n_aux;
+    struct pd_cyton_state state;
+};
 
-/* A chunk as it was read: parses, scales to µV, and hands all its packets to
- * the intake (8 EEG + 3 aux values a sample) with the number of newer packets
- * behind each, a repeated packet counted once. Signature of pd_driver.feed. */
+/* Auxiliary values a sample in this mode. */
+uint32_t pd_cyton_n_aux(enum pd_cyton_aux aux);
+
+/* Of a gain for each channel. n_channels: 8 or 16. The intake has modulus 256, or 128
+ * with a Daisy, and n_channels + pd_cyton_n_aux(aux) values. */
+void pd_cyton_driver_init(struct pd_cyton_driver *driver, struct pd_intake *intake,
+                          uint32_t n_channels, const double *gain, enum pd_cyton_aux aux);
+
+/* A chunk as it was read: parses, scales to µV, and hands all its samples to
+ * the intake (EEG, then aux values) with the number of newer ones behind each, a
+ * repeated packet counted once. Signature of pd_driver.feed.
+ *
+ * With a Daisy the packet with an odd counter has channels 1..8 and the even one after
+ * it 9..16; both are averages over two conversions, so there are 125 samples a second. A
+ * sample is handed over when its second half has come; one of which a half is lost is lost.
+ * An auxiliary reading is held for a tenth of a second, then the value is NaN. A packet's
+ * own stamp (ms since the board started) is the sample's device_ns. */
 void pd_cyton_feed(void *driver, const uint8_t *bytes, size_t n, int64_t arrival_ns);
+
+/* The board was started anew: forgets what was pending. Signature of pd_driver.reset. */
+void pd_cyton_reset(void *driver);
 
 #endif

@@ -18,6 +18,8 @@ enum pd_event_kind {
     PD_EVENT_OVERRUN = 9,           /* a first index, b how many: the tick came too late to see them */
     PD_EVENT_LATE_TICK = 10,        /* a ticks late since the last such event, b the latest in ns,
                                        c heartbeats skipped */
+    PD_EVENT_MARKER = 11,           /* a index, b what the device marked it with, c its t_ns, or
+                                       its arrival while the clock is not locked */
 };
 
 struct pd_event {

@@ -85,6 +85,7 @@ static void accept(struct pd_intake *intake, uint64_t index, uint32_t flags, uin
     native->lost_before = lost > UINT32_MAX ? UINT32_MAX : (uint32_t)lost;
     native->duplicates = state->duplicates;
     native->junk_bytes = state->junk_bytes;
+    native->marker = state->marker;
     memcpy(native->value, values, intake->n_values * sizeof(double));
     pd_ring_push(intake->ring, intake->frame);
 
@@ -100,7 +101,7 @@ static void accept(struct pd_intake *intake, uint64_t index, uint32_t flags, uin
     state->started = 1;
     state->expect_reset = 0;
     state->held_run = 0;
-    state->duplicates = state->junk_bytes = 0;
+    state->duplicates = state->junk_bytes = state->marker = 0;
     state->next = index + 1;
     state->newest_ns = arrival_ns;
     count(&intake->counts->accepted, 1);
@@ -214,9 +215,16 @@ void pd_intake_junk(struct pd_intake *intake, uint32_t bytes)
     count(&intake->counts->junk_bytes, bytes);
 }
 
+void pd_intake_mark(struct pd_intake *intake, uint32_t marker)
+{
+    intake->state.marker = marker;
+}
+
 void pd_intake_reset(struct pd_intake *intake)
 {
-    pd_journal_put(atomic_load_explicit(&intake->tap, memory_order_acquire), PD_JOURNAL_RESET,
-                   intake->slot, 0, NULL, 0);
+    /* A journal that has not begun with this device gets its state first, with this in it. */
+    struct pd_spsc *tap = atomic_load_explicit(&intake->tap, memory_order_acquire);
+    if (tap && tap == intake->tap_begun)
+        pd_journal_put(tap, PD_JOURNAL_RESET, intake->slot, 0, NULL, 0);
     if (intake->state.started) intake->state.expect_reset = 1;
 }

@@ -49,7 +49,7 @@ struct pd_intake {
         uint32_t last_counter;      /* of the newest accepted packet */
         uint32_t held_run, held_counter;    /* packets in a row that can't be placed */
         uint32_t duplicates, junk_bytes;    /* since the newest accepted sample */
-        uint32_t reserved;
+        uint32_t marker;            /* for the next accepted sample */
     } state;
     uint64_t frame[PD_NATIVE_WORDS(PD_MAX_VALUES)];
 };
@@ -71,8 +71,12 @@ int pd_intake_indexed(struct pd_intake *intake, uint64_t index, uint32_t behind,
 /* Bytes that belonged to no packet. */
 void pd_intake_junk(struct pd_intake *intake, uint32_t bytes);
 
+/* The device put this marker (not 0) at the sample that comes next; when that one is refused,
+ * the one after it has it. */
+void pd_intake_mark(struct pd_intake *intake, uint32_t marker);
+
 /* The device went away and is back: what comes next starts a new segment, as
- * far on in the index as the time that has passed. */
+ * far on in the index as the time that has passed. Intake thread, or while none runs. */
 void pd_intake_reset(struct pd_intake *intake);
 
 #endif

@@ -26,7 +26,7 @@ struct pd_native {
                                        length of the whole loss that it lies in */
     uint32_t duplicates;            /* copies or strays refused just before it */
     uint32_t junk_bytes;            /* bytes outside any packet just before it */
-    uint32_t reserved;
+    uint32_t marker;                /* that the device put at it, or 0 */
     double value[];                 /* n_values: EEG in µV, then auxiliary ones */
 };
 

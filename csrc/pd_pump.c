@@ -46,6 +46,17 @@ int pd_driver_woken(struct pd_driver *driver, int64_t now_ns)
     return driver->woken(driver->self, now_ns);
 }
 
+void pd_driver_begin_journal(struct pd_driver *driver, int64_t t_ns)
+{
+    journal_of(driver, t_ns);
+}
+
+void pd_driver_reset(struct pd_driver *driver)
+{
+    if (driver->reset) driver->reset(driver->self);
+    pd_intake_reset(driver->intake);
+}
+
 static void tell(int fd)
 {
     const uint64_t one = 1;

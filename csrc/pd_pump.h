@@ -33,6 +33,8 @@ struct pd_driver {
     /* Its descriptor has something, or 100 ms have passed: take what is there. 0, or
      * -errno that ends the thread. NULL for the other two kinds. */
     int (*woken)(void *self, int64_t now_ns);
+    /* The device was started anew: forget what was pending. May be NULL. */
+    void (*reset)(void *self);
     void *state;                    /* plain state, saved with the journal; may be empty */
     uint32_t state_bytes;
 };
@@ -41,6 +43,10 @@ struct pd_driver {
 void pd_driver_feed(struct pd_driver *driver, const uint8_t *bytes, size_t n, int64_t arrival_ns);
 int64_t pd_driver_advance(struct pd_driver *driver, int64_t now_ns);
 int pd_driver_woken(struct pd_driver *driver, int64_t now_ns);
+/* Gives a journal the device's state now, not with its next bytes; while no pump runs. */
+void pd_driver_begin_journal(struct pd_driver *driver, int64_t t_ns);
+/* The device went away and is back (pd_intake_reset); while no pump runs. */
+void pd_driver_reset(struct pd_driver *driver);
 
 struct pd_pump {
     struct pd_driver *driver;

@@ -241,6 +241,12 @@ static void take_sample(struct pd_source *source, int64_t now_ns, const struct p
         tell(source, kind, now_ns, (int64_t)index, 0, 0, publish_report(source));
         if (did == PD_CLOCK_RELOCKED) state->discontinuity = 1;
     }
+    if (native->marker) {
+        int64_t t_ns = native->arrival_ns;
+        if (pd_clock_is_locked(&state->clock))
+            t_ns += llround(pd_clock_time_ns(&state->clock, (double)index, t_ns));
+        tell(source, PD_EVENT_MARKER, now_ns, (int64_t)index, native->marker, t_ns, 0);
+    }
     deliver_until(source, index, now_ns, native, did);
 }
 

@@ -26,6 +26,9 @@ Milliseconds = Annotated[float, Meta(ge=0, le=10_000)]
 Label = Annotated[str, Meta(min_length=1, max_length=16)]
 
 
+Reference = Literal["none", "average"] | Annotated[tuple[Label, ...], Meta(min_length=1)]
+
+
 class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[daemon]``"""
 
@@ -64,6 +67,16 @@ class MontageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Labels of the first device's channels, and of the frames before there is one.
     labels: Annotated[tuple[Label, ...], Meta(min_length=1, max_length=64)] = MONTAGE
+    #: What the analysis refers each channel to: "none" (as the amplifier does), "average" (the mean
+    #: of all channels that are not bad), or the mean of these channels. Port 7069 has the channels
+    #: as the amplifier gives them.
+    reference: Literal["none", "average"] | Annotated[tuple[Label, ...], Meta(min_length=1)] = (
+        "none"
+    )
+    #: Of the wall socket: where the notches and the line-noise features lie.
+    mains_hz: Literal[50, 60] = 50
+    #: Channels that the analysis leaves out, by label; those that it finds bad itself come on top.
+    bad: tuple[Label, ...] = ()
 
 
 Hertz = Annotated[float, Meta(gt=0, le=50_000)]
@@ -201,11 +214,45 @@ def load(path: str | os.PathLike[str] | None = None, settings: Iterable[str] = (
 def convert(tree: Mapping[str, Any], origin: str) -> Config:
     """Raises WrongType, which names the key."""
     try:
-        return msgspec.convert(tree, Config)
+        config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         key = path.rstrip("`").removeprefix("$.") or "?"
         raise WrongType(f"{origin}: {key}: {reason}", hint=_hint_for(key)) from None
+    _check_montage(config.montage, origin)
+    return config
+
+
+def _check_montage(montage: MontageConfig, origin: str) -> None:
+    """Channels are named as ``labels`` has them. Raises ConfigError."""
+    known = set(montage.labels)
+    if len(known) < len(montage.labels):
+        twice = next(name for name in montage.labels if montage.labels.count(name) > 1)
+        raise ConfigError(
+            f"{origin}: montage.labels: {twice!r} twice", hint="give each channel its own label"
+        )
+    named = montage.reference if isinstance(montage.reference, tuple) else ()
+    for key, names in (("reference", named), ("bad", montage.bad)):
+        for name in names:
+            if name not in known:
+                labels = {label.lower(): label for label in montage.labels}
+                near = difflib.get_close_matches(name.lower(), labels, n=1)
+                raise ConfigError(
+                    f"{origin}: montage.{key}: no channel is called {name!r}",
+                    hint=f"did you mean {labels[near[0]]!r}?"
+                    if near
+                    else f"montage.labels has {', '.join(montage.labels)}",
+                )
+    both = set(named) & set(montage.bad)
+    if both:
+        raise ConfigError(
+            f"{origin}: montage: {', '.join(sorted(both))} is bad, and the reference",
+            hint="refer to channels that are good",
+        )
+    if len(set(montage.bad)) == len(known):
+        raise ConfigError(
+            f"{origin}: montage.bad: no good channel is left", hint="leave at least one out of it"
+        )
 
 
 def _check_analysis(config: Config) -> None:
@@ -320,7 +367,7 @@ def _describe(kind: Any) -> str:
         return " or ".join(repr(value) for value in typing.get_args(kind))
     if origin is tuple:
         return f"a list of {_describe(typing.get_args(kind)[0])}"
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return " or ".join(_describe(part) for part in typing.get_args(kind))
     names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     return names.get(kind, getattr(kind, "__name__", str(kind)))

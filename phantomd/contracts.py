@@ -34,6 +34,7 @@ PORTS: dict[str, int] = {
     "actions": 9,
     "events": 10,
     "metrics": 11,
+    "aux": 12,
 }
 BASE_PORT = 7068
 #: Lines of JSON; of the others ``eeg`` is frames, ``metrics`` HTTP, the rest MessagePack.

@@ -58,6 +58,7 @@ from phantomd.net.rpc import Method
 from phantomd.net.session_methods import session_methods
 from phantomd.records.journal import JournalSession
 from phantomd.signal.analysis import make_analysis
+from phantomd.signal.aux import MESSAGES_HZ, AuxStage
 from phantomd.signal.windows import WINDOW_DEADLINE_NS, WindowStage
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,12 @@ class Daemon:
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))
         self._lag: LoopLag | None = None
         self._wall_clock = WallClock(self._wall_clock_stepped)
-        self.publisher = Publisher(self.engine, self._publish_frames, self._emit)
+        self.publisher = Publisher(
+            self.engine,
+            self._publish_frames,
+            self._emit,
+            lambda marker: self.markers.pass_on(marker),
+        )
         self.ports = Ports(config.streams, self._epoch.hex)
         self._eeg = self.ports.frames(
             lambda: self.engine.header(self.engine.slots[0], self.publisher.reader).encode()
@@ -120,7 +126,7 @@ class Daemon:
         )
         #: Stages behind the tick, in the order of the river.
         self.windows = self._make_windows()
-        self.parts: list[Part] = [self.windows]
+        self.parts: list[Part] = [self.windows, self._make_aux()]
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,
@@ -137,6 +143,10 @@ class Daemon:
             marker_stream(stream), lambda reason: self.set_panic(True, reason), self._keep_marker
         )
         return markers
+
+    def _make_aux(self) -> AuxStage:
+        self.ports.messages("aux", history=round(2 * MESSAGES_HZ) * MAX_SOURCES)
+        return AuxStage(lambda: self.engine.slots, self.say)
 
     def _make_windows(self) -> WindowStage:
         step_s = self.config.window.step_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
@@ -49,7 +50,11 @@ def _scan(invocation: Invocation) -> None:
         (
             row["address"],
             row.get("kind") or NONE,
-            ("open", "green") if row.get("open") else "",
+            ("open", "green")
+            if row.get("open")
+            else (f"held by {row['held_by']}", "red")
+            if row.get("held_by")
+            else "",
             row.get("why", ""),
         )
         for row in found
@@ -124,14 +129,62 @@ def _impedance(
     channels: Annotated[
         list[str] | None, typer.Argument(metavar="[CHANNEL]…", help="All, if none is named.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Measure again and again, until interrupted.")
+    ] = False,
 ) -> None:
-    """Measure the electrodes' impedance."""
+    """Measure the electrodes' impedance; the signal holds the test current for two seconds."""
     params: dict[str, Any] = {"device_id": device_id}
     if channels:
         params["channels"] = channels
+    if watch:
+        _watch(invocation, params)
+        return
     kohm = invocation.call("device.impedance", **params)
     if invocation.as_json:
         output.as_json(kohm)
-        return
-    rows = [(name, NONE if value is None else f"{value:.1f} kΩ") for name, value in kohm.items()]
-    output.table(output.console(), ("channel", ">impedance"), rows)
+    else:
+        output.table(output.console(), _IMPEDANCE, _impedance_rows(kohm, {}))
+
+
+_IMPEDANCE = ("channel", ">impedance", ">best", "")
+#: What electrodes of an EEG should have at the most, and what is still of use.
+GOOD_KOHM = 20.0
+USABLE_KOHM = 100.0
+
+
+def _watch(invocation: Invocation, params: dict[str, Any]) -> None:
+    """A table that stands still, or with --json a line each time."""
+    best: dict[str, float] = {}
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as showing:
+        live = None
+        while True:
+            kohm = invocation.call("device.impedance", **params)
+            if invocation.as_json:
+                output.as_json(kohm)
+                continue
+            for name, value in kohm.items():
+                if value is not None:
+                    best[name] = min(value, best.get(name, value))
+            grid = output.grid(_IMPEDANCE, _impedance_rows(kohm, best))
+            if live is None:
+                live = showing.enter_context(output.standing(grid))
+            live.update(grid, refresh=True)
+
+
+def _impedance_rows(kohm: dict[str, float | None], best: dict[str, float]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    for name, value in kohm.items():
+        least = f"{best[name]:.1f} kΩ" if name in best else ""
+        if value is None:
+            rows.append((name, NONE, least, ("no contact", "red")))
+            continue
+        grade = (
+            ("good", "green")
+            if value <= GOOD_KOHM
+            else ("usable", "yellow")
+            if value <= USABLE_KOHM
+            else ("poor", "red")
+        )
+        rows.append((name, f"{value:.1f} kΩ", least, grade))
+    return rows

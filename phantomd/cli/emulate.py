@@ -27,7 +27,10 @@ def _cyton(
     ],
     faults: Annotated[
         str,
-        typer.Option(metavar="SPEC", help="What goes wrong: drop=0.001,clump=16,gap=10s:0.5s."),
+        typer.Option(
+            metavar="SPEC",
+            help="What goes wrong: drop=0.001,wrap@10,unplug@20..25.",
+        ),
     ] = "",
     link: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A symbolic link to the terminal.")

@@ -17,6 +17,8 @@ from phantomd.errors import PhantomError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
 
 NONE = "—"
 #: Of lines that go to a file or a pipe: tables there are not folded to some terminal's width.
@@ -67,21 +69,33 @@ def console() -> Console:
 def table(
     screen: Console, headings: Sequence[str], rows: Iterable[Sequence[Any]], title: str = ""
 ) -> None:
+    """A table on the terminal; see ``grid``."""
+    if title:
+        screen.print(title, style="bold")
+    screen.print(grid(headings, rows))
+
+
+def grid(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table without rules. Headings that begin with ``>`` are of columns that end evenly. Cells
     are text, or (text, style)."""
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         right = heading.startswith(">")
-        grid.add_column(heading.removeprefix(">"), justify="right" if right else "left")
+        made.add_column(heading.removeprefix(">"), justify="right" if right else "left")
     for row in rows:
         cells = [cell if isinstance(cell, tuple) else (str(cell), "") for cell in row]
-        grid.add_row(*(Text(printable(text), style=style) for text, style in cells))
-    if title:
-        screen.print(title, style="bold")
-    screen.print(grid)
+        made.add_row(*(Text(printable(text), style=style) for text, style in cells))
+    return made
+
+
+def standing(table: Table) -> Live:
+    """A table that is renewed in its place."""
+    from rich.live import Live
+
+    return Live(table, console=console(), auto_refresh=False)
 
 
 def pairs(screen: Console, values: Mapping[str, Any]) -> None:

@@ -7,7 +7,12 @@ cdef extern from "pd_cyton.h" nogil:
     enum:
         PD_CYTON_BYTES
         PD_CYTON_CHANNELS
-        PD_CYTON_AUX
+        PD_CYTON_MAX_CHANNELS
+    enum pd_cyton_aux:
+        PD_CYTON_ACCEL
+        PD_CYTON_ANALOG
+        PD_CYTON_DIGITAL
+        PD_CYTON_MARKER
     struct pd_cyton_packet:
         uint8_t counter
         uint8_t stop
@@ -23,10 +28,15 @@ cdef extern from "pd_cyton.h" nogil:
                           pd_cyton_packet *out, size_t room, size_t *used)
     void pd_cyton_encode(const pd_cyton_packet *packet, uint8_t *out)
     double pd_cyton_uv_per_count(double gain)
-    struct pd_cyton_driver:
+    struct pd_cyton_state:
         pd_cyton_parser parser
-    void pd_cyton_driver_init(pd_cyton_driver *driver, pd_intake *intake, const double *gain)
+    struct pd_cyton_driver:
+        pd_cyton_state state
+    uint32_t pd_cyton_n_aux(pd_cyton_aux aux)
+    void pd_cyton_driver_init(pd_cyton_driver *driver, pd_intake *intake, uint32_t n_channels,
+                              const double *gain, pd_cyton_aux aux)
     void pd_cyton_feed(void *driver, const uint8_t *data, size_t n, int64_t arrival_ns)
+    void pd_cyton_reset(void *driver)
 
 
 cdef class Parser:
@@ -35,3 +45,4 @@ cdef class Parser:
 
 cdef class CytonDriver(Driver):
     cdef pd_cyton_driver cyton
+    cdef readonly tuple form

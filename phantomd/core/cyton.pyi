@@ -8,13 +8,20 @@ from phantomd.core.intake import Driver, Intake
 
 PACKET_BYTES: int
 N_CHANNELS: int
+"""In a packet."""
+MAX_CHANNELS: int
+AUX: dict[str, int]
+"""What the auxiliary bytes may hold: accel, analog, digital, marker."""
 N_AUX: int
-"""Auxiliary values a sample: accelerometer x, y, z in g."""
+"""Auxiliary values a sample with the accelerometer: x, y, z in g."""
 PACKET: np.dtype[np.void]
 """A parsed packet: ``counter, stop`` uint8, ``count`` int32[8], ``aux`` uint8[6], ``junk_before``
 uint32 (bytes dropped between the packet before and this one)."""
 UV_PER_COUNT: float
 """µV a count at gain 24."""
+
+def n_aux(aux: str) -> int:
+    """Auxiliary values a sample. KeyError."""
 
 def uv_per_count(gain: float) -> float:
     """4.5 V / gain / (2^23 − 1), in µV (ADS1299 data sheet, OpenBCI Cyton data format)."""
@@ -46,11 +53,17 @@ class Parser:
     def n_pending(self) -> int: ...
 
 class CytonDriver(Driver):
-    """Cyton bytes to samples: 8 channels in µV, accelerometer in g (NaN where a packet has none).
+    """Cyton bytes to samples: 8 or 16 channels in µV, then what the auxiliary bytes hold.
 
-    ``intake``: modulus 256, 11 values. ``gains``: of the eight channels. ValueError on a mismatch.
+    ``gains``: of the 8 channels, or of 16 with a Daisy. ``aux``: ``accel`` (x, y, z in g), ``analog``
+    (A5, A6, A7 in V), ``digital`` (D11, D12, D13, D17, D18) or ``marker`` (none; markers). A reading
+    is held for 0.1 s, then it is NaN. ``intake``: modulus 256 (Daisy: 128), as many values as that
+    gives. ValueError on a mismatch.
     """
 
-    def __init__(self, intake: Intake, gains: Sequence[float] = ...) -> None: ...
+    def __init__(self, intake: Intake, gains: Sequence[float] = ..., aux: str = "accel") -> None: ...
+    @property
+    def form(self) -> tuple[tuple[float, ...], str]:
+        """Gains and aux: what another board must have to go on with this driver."""
     @property
     def synced(self) -> bool: ...

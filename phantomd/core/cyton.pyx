@@ -1,7 +1,7 @@
 """Cyton packets: encoder, parser, driver. See cyton.pyi."""
 
 from cython cimport no_gc_clear
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from phantomd.core.intake cimport Driver, Intake
 
@@ -9,7 +9,10 @@ import numpy as np
 
 PACKET_BYTES = PD_CYTON_BYTES
 N_CHANNELS = PD_CYTON_CHANNELS
-N_AUX = PD_CYTON_AUX
+MAX_CHANNELS = PD_CYTON_MAX_CHANNELS
+AUX = {"accel": PD_CYTON_ACCEL, "analog": PD_CYTON_ANALOG, "digital": PD_CYTON_DIGITAL,
+       "marker": PD_CYTON_MARKER}
+N_AUX = pd_cyton_n_aux(PD_CYTON_ACCEL)
 
 PACKET = np.dtype({
     "names": ["counter", "stop", "count", "aux", "junk_before"],
@@ -17,6 +20,10 @@ PACKET = np.dtype({
     "offsets": [0, 1, 4, 36, 44],
     "itemsize": sizeof(pd_cyton_packet),
 })
+
+
+def n_aux(str aux):
+    return pd_cyton_n_aux(AUX[aux])
 
 
 def uv_per_count(double gain):
@@ -82,27 +89,32 @@ cdef class Parser:
 
 @no_gc_clear                        # its pump may be running until it goes
 cdef class CytonDriver(Driver):
-    def __init__(self, Intake intake not None, gains=(24.0,) * 8):
-        cdef double gain[8]
+    def __init__(self, Intake intake not None, gains=(24.0,) * 8, str aux="accel"):
+        cdef double gain[PD_CYTON_MAX_CHANNELS]
         cdef Py_ssize_t c
-        if len(gains) != PD_CYTON_CHANNELS:
-            raise ValueError(f"a Cyton has {PD_CYTON_CHANNELS} gains, not {len(gains)}")
-        for c in range(PD_CYTON_CHANNELS):
+        cdef uint32_t n = len(gains), modulus
+        if n != PD_CYTON_CHANNELS and n != PD_CYTON_MAX_CHANNELS:
+            raise ValueError(f"a Cyton has 8 gains, 16 with its Daisy, not {n}")
+        if aux not in AUX:
+            raise ValueError(f"aux is one of {', '.join(AUX)}, not {aux}")
+        for c in range(n):
             gain[c] = gains[c]
             if not gain[c] > 0:
                 raise ValueError(f"a gain must be positive, not {gain[c]}")
-        if intake.modulus != 256 or intake.n_values != PD_CYTON_CHANNELS + PD_CYTON_AUX:
-            raise ValueError("a Cyton's intake has modulus 256 and "
-                             f"{PD_CYTON_CHANNELS + PD_CYTON_AUX} values")
+        modulus = 256 if n == PD_CYTON_CHANNELS else 128
+        if intake.modulus != modulus or intake.n_values != n + n_aux(aux):
+            raise ValueError(f"this Cyton's intake has modulus {modulus} and {n + n_aux(aux)} values")
         self.intake = intake
-        pd_cyton_driver_init(&self.cyton, &intake.intake, gain)
+        self.form = (tuple(gains), aux)
+        pd_cyton_driver_init(&self.cyton, &intake.intake, n, gain, AUX[aux])
         self.driver.self = &self.cyton
         self.driver.intake = &intake.intake
         self.driver.feed = pd_cyton_feed
         self.driver.advance = NULL
-        self.driver.state = &self.cyton.parser
-        self.driver.state_bytes = sizeof(pd_cyton_parser)
+        self.driver.reset = pd_cyton_reset
+        self.driver.state = &self.cyton.state
+        self.driver.state_bytes = sizeof(pd_cyton_state)
 
     @property
     def synced(self):
-        return bool(self.cyton.parser.synced)
+        return bool(self.cyton.state.parser.synced)

@@ -30,6 +30,7 @@ cdef extern from "pd_intake.h" nogil:
     int pd_intake_indexed(pd_intake *intake, uint64_t index, uint32_t behind, int64_t arrival_ns,
                           int64_t device_ns, const double *values)
     void pd_intake_junk(pd_intake *intake, uint32_t n)
+    void pd_intake_mark(pd_intake *intake, uint32_t marker)
     void pd_intake_reset(pd_intake *intake)
     enum:
         PD_MAX_VALUES
@@ -44,11 +45,14 @@ cdef extern from "pd_pump.h" nogil:
         void (*feed)(void *self, const uint8_t *data, size_t n, int64_t arrival_ns)
         int64_t (*advance)(void *self, int64_t now_ns)
         int (*woken)(void *self, int64_t now_ns)
+        void (*reset)(void *self)
         void *state
         uint32_t state_bytes
     void pd_driver_feed(pd_driver *driver, const uint8_t *data, size_t n, int64_t arrival_ns)
     int64_t pd_driver_advance(pd_driver *driver, int64_t now_ns)
     int pd_driver_woken(pd_driver *driver, int64_t now_ns)
+    void pd_driver_begin_journal(pd_driver *driver, int64_t t_ns)
+    void pd_driver_reset(pd_driver *driver)
     struct pd_pump:
         int promote_error
         int end_error

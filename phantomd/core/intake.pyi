@@ -45,6 +45,8 @@ class Intake:
         """A sample at its own index, counted from the last reset."""
     def junk(self, n: int) -> None:
         """``n`` bytes belonged to no packet."""
+    def mark(self, marker: int) -> None:
+        """The device put this marker (not 0) at the sample that is accepted next."""
     def reset(self) -> None:
         """The device is back: the next sample begins a new segment."""
     def counters(self) -> dict[str, int]:
@@ -87,6 +89,12 @@ class Driver:
     def woken(self, now_ns: int) -> int:
         """A driver that reads its own descriptor (core/shared.pyi) takes what is there; 0, or the
         errno that ends it."""
+    def reset(self) -> None:
+        """The device was started anew: forgets what was pending, and the next sample begins a new
+        segment, as far on in the index as time has passed. Only while no pump runs."""
+    def begin_journal(self, t_ns: int) -> None:
+        """Gives a journal that was asked for the state of this device, which is away. Only while no
+        pump runs."""
     state: bytes
 
 class Pump:

@@ -49,6 +49,9 @@ cdef class Intake:
     def junk(self, uint32_t n):
         pd_intake_junk(&self.intake, n)
 
+    def mark(self, uint32_t marker):
+        pd_intake_mark(&self.intake, marker)
+
     def reset(self):
         pd_intake_reset(&self.intake)
 
@@ -117,6 +120,12 @@ cdef class Driver:
         with nogil:
             rc = pd_driver_woken(&self.driver, now_ns)
         return -rc
+
+    def reset(self):
+        pd_driver_reset(&self.driver)
+
+    def begin_journal(self, int64_t t_ns):
+        pd_driver_begin_journal(&self.driver, t_ns)
 
     @property
     def by_clock(self):

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from phantomd.contracts import DeviceSpec, Marker
 from phantomd.errors import BadAddress, UnsupportedFault
@@ -105,6 +107,32 @@ class InChild(Protocol):
 
     def why_ended(self, error: int) -> str:
         """Why its pump ended with this errno, for people. May block for a second."""
+
+
+@runtime_checkable
+class Resumes(Protocol):
+    """A device that can go on with the driver of the one before it, which went away: the same
+    native index, the same clock."""
+
+    def resume(self, driver: Driver) -> bool:
+        """Takes the driver over, before anything is started and with no pump running. False: it is
+        not of the same form (other channels, rate, gains), and keeps its own."""
+
+
+@runtime_checkable
+class MeasuresImpedance(Protocol):
+    """A device that can send a known current through its electrodes."""
+
+    def lead_off(self, channels: Sequence[int], on: bool) -> None:
+        """Switches the current of these channels. May block; raises DeviceError."""
+
+    def kohm(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[n, channels] in µV while the current is on, to float64[channels] in kΩ; NaN where
+        the amplifier is at its limit."""
+
+    @property
+    def impedance_samples(self) -> int:
+        """How many samples ``kohm`` wants: whole periods of the current."""
 
 
 def no_faults(spec: DeviceSpec) -> UnsupportedFault:

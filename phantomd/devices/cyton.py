@@ -1,13 +1,13 @@
-"""OpenBCI Cyton: ``cyton:/dev/ttyUSB0?daisy=false&gain=24``.
+"""OpenBCI Cyton: ``cyton:/dev/ttyUSB0?daisy=auto&gain=24&aux=accel``.
 
-pyserial opens and configures; from ``start`` on a pump thread reads the file descriptor, and only
-``b`` and ``s`` are written. Commands and answers: OpenBCI "Cyton Board SDK"; docs/cyton.md.
+pyserial opens and configures; from ``start`` on a pump thread reads the file descriptor, and what
+is written are ``b``, ``s`` and the lead-off commands. Commands and
+answers: OpenBCI "Cyton Board SDK"; docs/cyton.md.
 """
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import fcntl
 import grp
@@ -16,17 +16,30 @@ import re
 import struct
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import serial
-from serial.tools import list_ports
+from numpy.typing import NDArray
 
 from phantomd.contracts import MONTAGE, DeviceSpec
-from phantomd.core.cyton import N_AUX, N_CHANNELS, PACKET_BYTES, CytonDriver
+from phantomd.core.cyton import PACKET_BYTES, CytonDriver
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices.base import Address, no_faults
+from phantomd.devices.cyton_options import (
+    AUX_NAMES,
+    CHANNEL_CODES,
+    GAIN_CODES,
+    MODE_CODES,
+    CytonConfig,
+    config_of,
+    ports_there,
+)
+from phantomd.devices.lead_off import kohm_of, window_samples
+from phantomd.devices.port_holder import holder_of
 from phantomd.errors import (
     BadAddress,
     DeviceBusy,
@@ -38,15 +51,15 @@ from phantomd.errors import (
 
 BAUD = 115_200
 RATE_HZ = 250.0
+DAISY_RATE_HZ = 125.0
 #: A minute and more of samples.
 RING_SLOTS = 16_384
-#: The digit of the channel command that sets each gain.
-GAIN_CODES = {1: 0, 2: 1, 4: 2, 6: 3, 8: 4, 12: 5, 24: 6}
-OPTIONS = {"daisy": "false", "gain": "24"}
 
 #: The firmware waits 500 ms in its reset, and says all within a second.
 BANNER_S = 2.0
 ANSWER_S = 1.0
+#: A board that was just switched on missed the question; one that is in its reset says something.
+ASK_AGAIN_S = 0.9
 READ_S = 0.05
 WRITE_S = 1.0
 END = b"$$$"
@@ -73,44 +86,51 @@ class CytonDevice:
         device_id: str = "cyton",
         ring_slots: int = RING_SLOTS,
     ) -> None:
-        """Opens the port, resets the board and sets its gains; takes up to six seconds.
+        """Opens the port, resets the board and sets its channels; takes up to six seconds.
 
         Raises BadAddress, DeviceMissing, DeviceBusy, DeviceNotAllowed or DeviceSilent; then the
         port is closed again.
         """
-        gain = gain_of(address, labels)
+        config = config_of(address, labels)
         self._port = _open(address.where)
         try:
             banner = _reset(self._port)
-            _configure(self._port, banner, gain)
+            daisy = _daisy(self._port, banner, config)
+            gains = config.gains(daisy)
+            _configure(self._port, config, gains)
             latency, self.warnings = _low_latency(self._port, address.where)
             _wait_for_a_byte(self._port)
         except BaseException:
             self._port.close()
             raise
-        intake = Intake(
-            Ring(NATIVE_HEAD_WORDS + N_CHANNELS + N_AUX, ring_slots),
-            RATE_HZ,
-            N_CHANNELS + N_AUX,
-            modulus=256,
-        )
-        self._driver = CytonDriver(intake, (float(gain),) * N_CHANNELS)
         self._spec = DeviceSpec(
             device_id=device_id,
             address=str(address),
             kind="cyton",
-            rate_hz=RATE_HZ,
-            labels=labels,
-            aux=("accel_x_g", "accel_y_g", "accel_z_g"),
-            counter_modulus=256,
+            rate_hz=DAISY_RATE_HZ if daisy else RATE_HZ,
+            labels=config.channel_labels(daisy),
+            aux=AUX_NAMES[config.aux],
+            counter_modulus=128 if daisy else 256,
             transport_us=0.0 if _is_pty(self._port) else PACKET_BYTES * 10e6 / BAUD,
             info={
                 "firmware": _firmware(banner),
-                "gain": gain,
+                "gain": gains[0] if len(set(gains)) == 1 else list(gains),
+                "gains": list(gains),
+                "daisy": daisy,
+                "aux_mode": config.aux,
+                "stamps": config.stamps,
                 **latency,
                 "warnings": list(self.warnings),
             },
         )
+        n_values = len(self._spec.labels) + len(self._spec.aux)
+        intake = Intake(
+            Ring(NATIVE_HEAD_WORDS + n_values, ring_slots),
+            self._spec.rate_hz,
+            n_values,
+            modulus=self._spec.counter_modulus,
+        )
+        self._driver = replay_driver(self._spec, intake)
 
     @property
     def spec(self) -> DeviceSpec:
@@ -125,12 +145,7 @@ class CytonDevice:
         return int(self._port.fileno())
 
     def start(self) -> None:
-        try:
-            self._port.write(b"b")
-        except OSError as error:
-            raise DeviceMissing(
-                f"{self._port.port} went away: {error}", hint="plug the dongle in again"
-            ) from error
+        self._say(b"b")
 
     def close(self) -> None:
         with contextlib.suppress(OSError, termios.error):
@@ -141,47 +156,38 @@ class CytonDevice:
     def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
         raise no_faults(self._spec)
 
+    def resume(self, driver: Driver) -> bool:
+        """See ``base.Resumes``."""
+        if not isinstance(driver, CytonDriver) or driver.form != self._driver.form:
+            return False
+        self._driver = driver
+        return True
+
+    # -- impedance: see ``base.MeasuresImpedance`` ---------------------------------------------
+
+    def lead_off(self, channels: Sequence[int], on: bool) -> None:
+        """The current goes through the N inputs, where the electrodes are."""
+        self._say(b"".join(b"z%c0%dZ" % (CHANNEL_CODES[channel], on) for channel in channels))
+
+    @property
+    def impedance_samples(self) -> int:
+        return window_samples(self._spec.rate_hz)
+
+    def kohm(self, uv: NDArray[np.float64]) -> NDArray[np.float64]:
+        return kohm_of(uv, self._spec.rate_hz, self._driver.form[0])
+
+    def _say(self, command: bytes) -> None:
+        try:
+            self._port.write(command)
+        except (OSError, termios.error) as error:
+            raise DeviceMissing(
+                f"{self._port.port} went away: {error}", hint="plug the dongle in again"
+            ) from error
+
 
 def replay_driver(spec: DeviceSpec, intake: Intake) -> CytonDriver:
-    """What turns a journal's bytes of this device into samples again."""
-    return CytonDriver(intake, (float(spec.info["gain"]),) * N_CHANNELS)
-
-
-def gain_of(address: Address, labels: tuple[str, ...]) -> int:
-    """The gain. Raises BadAddress for what this driver can't do."""
-    if len(labels) != N_CHANNELS:
-        raise BadAddress(
-            f"a Cyton has {N_CHANNELS} channels, the montage has {len(labels)} labels",
-            hint="give one label a channel",
-        )
-    if not address.where:
-        raise BadAddress(
-            "a Cyton's address names its port", hint=f"cyton:/dev/ttyUSB0; {_ports_there()}"
-        )
-    for key in address.options:
-        if key not in OPTIONS:
-            near = difflib.get_close_matches(key, OPTIONS, 1)
-            raise BadAddress(
-                f"a Cyton has no option {key!r}",
-                hint=f"did you mean {near[0]}?" if near else f"it has {' and '.join(OPTIONS)}",
-            )
-    options = {**OPTIONS, **address.options}
-    if options["daisy"] != "false":
-        raise BadAddress(
-            f"daisy={options['daisy']}: 16 channels come with a later version",
-            hint="daisy=false uses the eight channels of the board itself",
-        )
-    if options["gain"] not in {str(gain) for gain in GAIN_CODES}:
-        raise BadAddress(
-            f"gain={options['gain']} is no gain of the ADS1299",
-            hint=f"one of {', '.join(str(gain) for gain in GAIN_CODES)}",
-        )
-    return int(options["gain"])
-
-
-def _ports_there() -> str:
-    ports = sorted(port.device for port in list_ports.comports())
-    return f"serial ports here: {', '.join(ports)}" if ports else "there is no serial port here"
+    """What turns this device's bytes into samples: live, and out of a journal again."""
+    return CytonDriver(intake, [float(gain) for gain in spec.info["gains"]], spec.info["aux_mode"])
 
 
 def _open(path: str) -> serial.Serial:
@@ -196,12 +202,11 @@ def _open_error(path: str, error: Exception) -> DeviceError:
     if code in (errno.EACCES, errno.EPERM):
         return DeviceNotAllowed(f"no permission to open {path}", hint=_permission_hint(path))
     if code in (errno.EBUSY, errno.EAGAIN):
-        return DeviceBusy(
-            f"another program has {path}", hint=f"`fuser {path}` says which one; end it"
-        )
+        holder = holder_of(path) or "another program"
+        return DeviceBusy(f"{holder} has {path}", hint=f"end it; `fuser {path}` names who has it")
     if code in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.EIO):
-        return DeviceMissing(f"there is no {path}", hint=f"plug the dongle in; {_ports_there()}")
-    return BadAddress(f"{path} is no serial port: {error}", hint=_ports_there())
+        return DeviceMissing(f"there is no {path}", hint=f"plug the dongle in; {ports_there()}")
+    return BadAddress(f"{path} is no serial port: {error}", hint=ports_there())
 
 
 def _permission_hint(path: str) -> str:
@@ -213,15 +218,22 @@ def _permission_hint(path: str) -> str:
     return "install the udev rule of phantomd: it gives the port to the group dialout"
 
 
-def _ask(port: serial.Serial, command: bytes, within_s: float) -> bytes:
-    """The answer up to ``$$$``, or as much of it as came in time."""
-    deadline = time.monotonic() + within_s
+def _ask(
+    port: serial.Serial, command: bytes, within_s: float, again_s: float | None = None
+) -> bytes:
+    """The answer up to ``$$$``, or as much of it as came in time. ``again_s``: asks once more each
+    time that so long nothing has come at all."""
+    begun = time.monotonic()
+    deadline = begun + within_s
     answer = bytearray()
     try:
         port.reset_input_buffer()
         port.write(command)
         while END not in answer and time.monotonic() < deadline:
             answer += port.read(max(1, port.in_waiting))
+            if again_s is not None and not answer and time.monotonic() > begun + again_s:
+                begun = time.monotonic()
+                port.write(command)
     except (OSError, termios.error) as error:
         raise DeviceMissing(
             f"{port.port} went away: {error}", hint="plug the dongle in again"
@@ -233,7 +245,7 @@ def _reset(port: serial.Serial) -> bytes:
     """Stops a stream that somebody left running, resets the board, and returns its banner."""
     answer = b""
     for _ in range(2):  # a first command may drown in what the radio had queued
-        answer = _ask(port, b"sv", BANNER_S)
+        answer = _ask(port, b"sv", BANNER_S, ASK_AGAIN_S)
         if b"OpenBCI V3" in answer and END in answer:
             return answer[answer.index(b"OpenBCI V3") :]
     if b"Failure" in answer:
@@ -248,14 +260,34 @@ def _reset(port: serial.Serial) -> bytes:
     raise DeviceSilent(f"nothing answers at {port.port}", hint=_SILENT_HINT)
 
 
-def _configure(port: serial.Serial, banner: bytes, gain: int) -> None:
-    """Eight channels at this gain; the reset has made everything else the default."""
-    if b"Daisy" in banner:
-        _expect(port, b"c", b"daisy removed")
-    if gain != 24:
-        for channel in range(1, N_CHANNELS + 1):
-            command = b"x%d0%d0110X" % (channel, GAIN_CODES[gain])
+def _daisy(port: serial.Serial, banner: bytes, config: CytonConfig) -> bool:
+    """Whether 16 channels will come. Raises DeviceMissing for a Daisy that isn't there."""
+    there = b"Daisy" in banner
+    if config.daisy == "false":
+        if there:
+            _expect(port, b"c", b"daisy removed")
+        return False
+    if there or config.daisy == "auto":
+        return there
+    answer = _ask(port, b"C", ANSWER_S)  # it may have been taken off by a command
+    if b"16" not in answer:
+        raise DeviceMissing(
+            f"the board at {port.port} has no Daisy",
+            hint="seat the Daisy on its pins and switch the board off and on, or say daisy=auto",
+        )
+    return True
+
+
+def _configure(port: serial.Serial, config: CytonConfig, gains: Sequence[int]) -> None:
+    """Gains, board mode and stamps; the reset has made everything else the default."""
+    for channel, gain in enumerate(gains):
+        if gain != 24:
+            command = b"x%c0%d0110X" % (CHANNEL_CODES[channel], GAIN_CODES[gain])
             _expect(port, command, b"Success")
+    if config.aux != "accel":
+        _expect(port, b"/%c" % MODE_CODES[config.aux], b"Success")
+    if config.stamps:
+        _expect(port, b"<", b"Time stamp ON")
 
 
 def _expect(port: serial.Serial, command: bytes, said: bytes) -> None:

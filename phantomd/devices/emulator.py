@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import random
 import select
@@ -21,7 +22,7 @@ import termios
 import threading
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -47,8 +48,11 @@ TAKE_NS = 1_000_000_000
 class CytonEmulator:
     """Start with ``with``: a thread serves the pty until the block ends, or the recording hangs up.
 
-    ``uv`` float64[n, 8]; ``accel_g`` float64[n, 3] or None. ``path`` is the terminal to open,
-    ``t0_ns`` the CLOCK_MONOTONIC instant of packet 0 once ``streaming`` is set.
+    ``uv`` float64[n, 8], or [n, 16] for one with a Daisy; ``accel_g`` float64[n, 3] or None;
+    ``kohm``: of its electrodes. ``path`` is the terminal to open (another one after the schedule
+    unplugged it: ``replugged(path)`` is told), ``t0_ns`` the CLOCK_MONOTONIC instant of packet 0
+    once ``streaming`` is set. With a schedule of faults the first start counts: packets of a stream
+    that is started again go on in its time.
     """
 
     def __init__(
@@ -60,14 +64,20 @@ class CytonEmulator:
         rate_hz: float = 250.0,
         at_end: AtEnd = "stop",
         seed: int = 0,
+        kohm: tuple[float, ...] = (),
+        replugged: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._faults = parse_faults(faults)
-        self._period_ns = 1e9 / (rate_hz * (1 + self._faults.ppm * 1e-6))
+        self._nominal_ns = 1e9 / rate_hz
+        self._period_ns = self._nominal_ns / (1 + self._faults.ppm * 1e-6)
+        self._replugged = replugged
+        self._base = 0
+        self._back_ns = 0
         self._at_end = at_end
         self._seed = seed
-        self._board = Board(uv)
+        self._board = Board(uv, kohm)
         self._aux = _aux(accel_g, len(uv))
-        self._radio = RadioFaults(self._faults, random.Random(seed))
+        self._radio = RadioFaults(self._faults, random.Random(seed), self._nominal_ns)
         self._unsent = b""
         self._overruns = self._next = 0
         self._stopping = threading.Event()
@@ -75,10 +85,14 @@ class CytonEmulator:
         self._thread: threading.Thread | None = None
         self.streaming = threading.Event()
         self.t0_ns = 0
+        self._master = self._slave = -1
+        self.path = self._plug_in()
+
+    def _plug_in(self) -> str:
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
+        return os.ttyname(self._slave)
 
     def __enter__(self) -> CytonEmulator:
         self._thread = threading.Thread(target=self.serve, name="cyton-emulator", daemon=True)
@@ -95,6 +109,7 @@ class CytonEmulator:
             self._thread.join()
         else:
             self._hang_up()
+            self._ended.set()
 
     @property
     def log(self) -> list[Played]:
@@ -103,7 +118,8 @@ class CytonEmulator:
 
     @property
     def alive(self) -> bool:
-        return self._master >= 0
+        """Whether it is plugged in, or will be again."""
+        return self._master >= 0 or self._back_ns > 0
 
     @property
     def period_ns(self) -> float:
@@ -117,7 +133,11 @@ class CytonEmulator:
     @property
     def sent(self) -> int:
         """Packets whose time came since the stream began, lost ones included."""
-        return self._next
+        return self._next - self._base
+
+    @property
+    def board(self) -> Board:
+        return self._board
 
     @property
     def overruns(self) -> int:
@@ -125,9 +145,12 @@ class CytonEmulator:
         return self._overruns
 
     def serve(self) -> None:
-        """Serves until stopped or hung up."""
+        """Serves until stopped, or hung up for good."""
         try:
-            while not self._stopping.is_set() and self._master >= 0:
+            while not self._stopping.is_set() and (self._master >= 0 or self._back_ns):
+                if self._master < 0:
+                    self._wait_for_the_plug()
+                    continue
                 due_ns = self._next_due_ns()
                 readable, _, _ = select.select([self._master], [], [], _sleep_s(due_ns))
                 if readable:
@@ -139,23 +162,26 @@ class CytonEmulator:
                 self._play(time.monotonic_ns())
         finally:
             self._hang_up()
+            self._ended.set()
+
+    def _wait_for_the_plug(self) -> None:
+        left_s = (self._back_ns - time.monotonic_ns()) * 1e-9
+        if self._stopping.wait(max(0.0, left_s)):
+            return
+        self._back_ns = 0
+        self._unsent = b""
+        self._board.hear(ord("v"), time.monotonic_ns())
+        self.path = self._plug_in()
+        self._replugged(self.path)
 
     def _next_due_ns(self) -> int | None:
         if not self._board.streaming or self._next >= self._last:
             return None
-        return self.t0_ns + self._due_ns(self._next)
+        return self.t0_ns + int(self._radio.ready_ns(self._next))
 
     @property
     def _last(self) -> int:
-        return sys.maxsize if self._at_end == "loop" else len(self._board.uv)
-
-    def _due_ns(self, packet: int) -> int:
-        """When a packet leaves the dongle, after t0: at the end of its clump."""
-        taken_ns = packet * self._period_ns
-        if self._faults.clump_ms:
-            clump_ns = self._faults.clump_ms * 1e6
-            taken_ns = -(-taken_ns // clump_ns) * clump_ns
-        return int(taken_ns)
+        return sys.maxsize if self._at_end == "loop" else self._base + self._board.packets
 
     def _listen(self) -> None:
         try:
@@ -172,19 +198,28 @@ class CytonEmulator:
             was = self._board.streaming
 
     def _begin(self) -> None:
-        self._next = 0
-        self._radio = RadioFaults(self._faults, random.Random(self._seed))
-        self.t0_ns = time.monotonic_ns() + int(self._period_ns)
+        now_ns = time.monotonic_ns()
+        if self._radio.schedule and self.streaming.is_set():
+            while self.t0_ns + self._radio.taken_ns(self._next) <= now_ns:
+                self._next += 1
+            self._base = self._next
+            return
+        self._next = self._base = 0
+        self._radio = RadioFaults(self._faults, random.Random(self._seed), self._nominal_ns)
+        self.t0_ns = now_ns + int(self._period_ns)
         self.streaming.set()
 
     def _play(self, now_ns: int) -> None:
         self._answer(self._board.expire(now_ns))
         self._flush()
         while self._board.streaming and self._next < self._last:
-            if self.t0_ns + self._due_ns(self._next) > now_ns:
+            if self.t0_ns + self._radio.ready_ns(self._next) > now_ns:
                 return
-            if 0 <= self._faults.unplug_s <= self._next * self._period_ns * 1e-9:
+            unplugged = self._radio.unplugged(self._radio.taken_ns(self._next) * 1e-9)
+            if unplugged is not None:
                 self._radio.note("unplug", self._next)
+                if math.isfinite(unplugged.end_s):
+                    self._back_ns = self.t0_ns + int(unplugged.end_s * 1e9)
                 self._hang_up()
                 return
             self._send(self._next)
@@ -194,25 +229,32 @@ class CytonEmulator:
 
     def _is_taken(self, now_ns: int) -> bool:
         """Whether the recording has been read to its end: a hang-up discards what has not."""
-        over_ns = now_ns - self.t0_ns - self._due_ns(self._last)
+        over_ns = now_ns - self.t0_ns - self._radio.ready_ns(self._last)
         if over_ns < 0 or (self._unsent and over_ns < TAKE_NS):
             return False
         waiting = array.array("i", [0])
         fcntl.ioctl(self._slave, termios.FIONREAD, waiting)
         return waiting[0] == 0 or over_ns >= TAKE_NS
 
-    def _send(self, number: int) -> None:
-        row = number % len(self._board.uv)
+    def _send(self, absolute: int) -> None:
+        number = absolute - self._base
+        taken_ns = self._radio.taken_ns(absolute)
+        if absolute in self._radio.markers:
+            self._board.hear_marker("M")
+        aux, stop = self._board.aux(
+            self._aux[self._board.row(number)], number, int(taken_ns / 1_000_000)
+        )
+        counts = self._radio.spoil_counts(self._board.packet_counts(number), absolute)
         packet = encode(
             np.array([number & 255], np.uint8),
-            np.ascontiguousarray(self._board.counts[row : row + 1]),
-            self._board.aux(self._aux[row])[np.newaxis],
-            self._board.stop_byte,
+            np.ascontiguousarray(counts)[np.newaxis],
+            aux[np.newaxis],
+            stop,
         )
-        data = self._radio.spoil(packet, number, number * self._period_ns * 1e-9)
+        data = self._radio.spoil(packet, absolute, taken_ns * 1e-9)
         if data and not self._transmit(data):
             self._overruns += 1
-            self._radio.note("overrun", number)
+            self._radio.note("overrun", absolute)
 
     def _answer(self, text: bytes) -> None:
         if text:
@@ -242,7 +284,6 @@ class CytonEmulator:
             if fd >= 0:
                 os.close(fd)
         self._slave = self._master = -1
-        self._ended.set()
 
 
 def _sleep_s(due_ns: int | None) -> float:
@@ -285,6 +326,7 @@ def run(
         rate_hz=rate_hz,
         at_end=at_end,
         seed=seed,
+        replugged=lambda path: _relink(link, path),
     )
     with _linked(link, emulator.path), emulator, contextlib.suppress(KeyboardInterrupt):
         _say(to, {"path": emulator.path, "link": str(link) if link else None})
@@ -302,6 +344,14 @@ def run(
 
 def _say(out: TextIO, line: dict[str, object]) -> None:
     print(json.dumps(line), file=out, flush=True)
+
+
+def _relink(link: Path | None, path: str) -> None:
+    """The link leads to the new terminal, in one step."""
+    if link is not None:
+        scratch = link.with_name(link.name + ".new")
+        scratch.symlink_to(path)
+        scratch.replace(link)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ class Kind(NamedTuple):
     raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress. ``node``
     is the option that names its device node; "": what stands behind the colon; None: it has none.
     ``many``: what stands behind the colon does not tell two devices apart, the options do.
+    ``retry_s``: the longest pause between two attempts to open one that is away; what costs much to
+    try says more.
     """
 
     module: str
@@ -28,16 +30,22 @@ class Kind(NamedTuple):
     checks: str
     node: str | None = None
     many: bool = False
+    retry_s: float = 0.8
 
 
 KINDS: dict[str, Kind] = {
     "simulator": Kind("phantomd.devices.simulator", "open_simulator", "config_of"),
-    "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "gain_of", node=""),
+    "cyton": Kind("phantomd.devices.cyton", "CytonDevice", "config_of", node=""),
     "brainflow": Kind(
-        "phantomd.devices.brainflow", "open_board", "board_of", node="serial_port", many=True
+        "phantomd.devices.brainflow",
+        "open_board",
+        "board_of",
+        node="serial_port",
+        many=True,
+        retry_s=5.0,
     ),
     "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted"),
-    "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True),
+    "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True, retry_s=5.0),
     "remote": Kind("phantomd.devices.remote", "open_remote", "place_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
 }
@@ -65,6 +73,11 @@ def same(one: Address, other: Address) -> bool:
     if one.kind != other.kind or one.where != other.where or not one.where:
         return False
     return not _kind(one).many or one.options == other.options
+
+
+def retry_s(address: Address) -> float:
+    """See Kind. Raises BadAddress."""
+    return _kind(address).retry_s
 
 
 def check(text: str, labels: tuple[str, ...]) -> Address:

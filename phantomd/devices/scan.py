@@ -3,13 +3,17 @@ BrainFlow could open there; and LSL streams of this machine."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from serial.tools import list_ports
+from serial.tools.list_ports_common import ListPortInfo
 
 from phantomd.contracts import DeviceInfo
 from phantomd.devices.lsl import scan_streams
+from phantomd.devices.port_holder import holder_of
 
 #: The FTDI chip of the OpenBCI dongle; any FT231X has it, so it is a hint and no proof.
 _OPENBCI_USB = (0x0403, 0x6015)
@@ -23,27 +27,32 @@ _BRAINFLOW_USB = {
 
 
 def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
-    """Rows of address, what it looks like and why; ``device.open`` takes the address. Blocks for a
-    second: LSL streams have to answer."""
+    """Rows of address, what it looks like and why; ``device.open`` takes each address.
+
+    ``kind`` is None for a port that nothing speaks for; ``held_by`` is the program that has it.
+    Blocks for a second: LSL streams have to answer.
+    """
     rows: list[dict[str, Any]] = [
         {
             "address": "simulator:",
             "kind": "simulator",
-            "open": _is_open("simulator:", open_devices),
+            "open": _open_as("simulator:", open_devices) is not None,
+            "held_by": None,
             "why": "always there",
         }
     ]
-    for port in list_ports.comports():
+    for port in sorted(list_ports.comports(), key=lambda port: port.device):
+        address = f"cyton:{port.device}"
         likely = (port.vid, port.pid) == _OPENBCI_USB
-        usb = f"USB {port.vid:04x}:{port.pid:04x}" if port.vid is not None else "no USB device"
-        name = f" {port.product}" if port.product else ""
+        mine = _open_as(address, open_devices)
+        held_by = None if mine is not None else holder_of(port.device)
         rows.append(
             {
-                "address": f"cyton:{port.device}" if likely else port.device,
+                "address": address,
                 "kind": "cyton" if likely else None,
-                "open": _is_open(f"cyton:{port.device}", open_devices),
-                "why": f"{usb}{name}: "
-                + ("the chip of an OpenBCI dongle" if likely else "not a headset that is known"),
+                "open": mine is not None,
+                "held_by": held_by,
+                "why": "; ".join(_reasons(port, likely, mine, held_by)),
             }
         )
         for board, name in _BRAINFLOW_USB.get((port.vid, port.pid), ()):
@@ -53,7 +62,7 @@ def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
                     "address": address,
                     "kind": "brainflow",
                     "open": any(info.address.startswith(address) for info in open_devices),
-                    "why": f"{usb}: a {name}, by BrainFlow",
+                    "why": f"{_usb(port)}: a {name}, by BrainFlow",
                 }
             )
     taken = {
@@ -66,5 +75,36 @@ def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_open(address: str, open_devices: Sequence[DeviceInfo]) -> bool:
-    return any(info.address.partition("?")[0] == address for info in open_devices)
+def _reasons(
+    port: ListPortInfo, likely: bool, mine: DeviceInfo | None, held_by: str | None
+) -> list[str]:
+    name = f" {port.product}" if port.product else ""
+    serial = f", serial {port.serial_number}" if port.serial_number else ""
+    what = "the chip of an OpenBCI dongle" if likely else "not a headset that is known"
+    reasons = [f"{_usb(port)}{name}{serial}: {what}"]
+    if mine is not None:
+        reasons.append(f"taken as {mine.device_id}, {mine.state}")
+    elif held_by is not None:
+        reasons.append(f"not taken: {held_by} has it")
+    elif not os.access(port.device, os.R_OK | os.W_OK):
+        reasons.append("not taken: no permission to open it")
+    elif likely:
+        reasons.append("not taken: nobody asked for it; `phantomctl device open` does")
+    return reasons
+
+
+def _usb(port: ListPortInfo) -> str:
+    return f"USB {port.vid:04x}:{port.pid:04x}" if port.vid is not None else "no USB device"
+
+
+def _open_as(address: str, open_devices: Sequence[DeviceInfo]) -> DeviceInfo | None:
+    """The device that has this port, under whatever name it was asked for."""
+    kind, _, where = address.partition(":")
+    for info in open_devices:
+        its_kind, _, its_where = info.address.partition("?")[0].partition(":")
+        same = its_where == where or (
+            where and its_where and Path(its_where).resolve() == Path(where).resolve()
+        )
+        if its_kind == kind and same:
+            return info
+    return None

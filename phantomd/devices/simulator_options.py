@@ -273,8 +273,14 @@ FAULTS: dict[str, FaultKind] = {
     "blink": FaultKind(None, "uv", Number("uv", 0, 10_000), 200.0),
     "emg": FaultKind(1.0, "uv", Number("uv", 0, 10_000), 40.0),
 }
-#: What people also call them.
-ALIASES = {"silence": "gap"}
+#: What they are called where bytes and radios are. The simulator hands over samples: one whose stop
+#: byte is damaged, or that is lost because a marker was sent, is a lost sample. Name to kind, and
+#: the argument's default where it is another.
+ALIASES: dict[str, tuple[str, float | None]] = {
+    "silence": ("gap", None),
+    "footer": ("drop", None),
+    "marker": ("burst", 1.0),
+}
 
 
 def fault_of(
@@ -285,7 +291,7 @@ def fault_of(
     start: int = 0,
 ) -> Fault:
     """Raises UnsupportedFault saying what it could be."""
-    kind = ALIASES.get(kind, kind)
+    kind, default = ALIASES.get(kind, (kind, None))
     known = FAULTS.get(kind)
     if known is None:
         near = difflib.get_close_matches(kind, FAULTS, n=1)
@@ -300,7 +306,7 @@ def fault_of(
                 f"{kind} has no argument {name!r}",
                 hint=f"it takes {' and '.join(names) or 'none'}",
             )
-    value = known.default
+    value = known.default if default is None else default
     if known.takes is not None and known.argument in args:
         given = args[known.argument]
         try:

@@ -155,19 +155,37 @@ class Engine:
                     self._note_lock(part.lock(), "tick-memory")
         slot.device, slot.spec, slot.warm_first = device, spec, None
         self._replan()
-        if not self._virtual:
-            try:
-                slot.pump = Pump(
-                    device.driver,
-                    device.fd,
-                    notify_fd=notify_fd,
-                    priority=self._realtime.intake_priority,
-                    cpu=self._realtime.intake_cpu,
-                )
-            except OSError:
-                self.detach(slot)
-                raise
+        try:
+            self._pump(slot, device, notify_fd)
+        except OSError:
+            self.detach(slot)
+            raise
         return slot
+
+    def pause(self, slot: Slot) -> None:
+        """The device went away: its pump ends. Its native ring and its source stay, so that it can
+        go on where it was; frames go on MISSING."""
+        if slot.pump is not None:
+            slot.pump.stop()
+            slot.pump = None
+
+    def resume(self, slot: Slot, device: Device, spec: DeviceSpec, notify_fd: int = -1) -> None:
+        """It is back, with the driver that it had: index, clock, grid and epoch go on. Nothing of
+        the plan changes. Raises OSError."""
+        assert slot.device is not None and slot.device.driver is device.driver
+        slot.device, slot.spec = device, spec
+        device.driver.reset()
+        self._pump(slot, device, notify_fd)
+
+    def _pump(self, slot: Slot, device: Device, notify_fd: int) -> None:
+        if not self._virtual:
+            slot.pump = Pump(
+                device.driver,
+                device.fd,
+                notify_fd=notify_fd,
+                priority=self._realtime.intake_priority,
+                cpu=self._realtime.intake_cpu,
+            )
 
     def _free_slot(self, number: int | None, labels: tuple[str, ...]) -> Slot:
         if number is None:

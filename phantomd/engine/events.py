@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 
-from phantomd.contracts import DeviceSpec, Event
+from phantomd.contracts import DeviceSpec, Event, Marker
 
 RawEvent = tuple[int, int, int, int, int, int, float]
 
@@ -23,6 +23,22 @@ class TickEvent(enum.IntEnum):
     REFUSED = 8
     OVERRUN = 9
     LATE_TICK = 10
+    MARKER = 11
+
+
+def marker_of(raw: RawEvent, spec_of: Callable[[int], DeviceSpec | None]) -> Marker | None:
+    """What a device marked a sample with, at that sample's own time; None for another event."""
+    _, kind, slot, index, value, t_ns, _ = raw
+    if kind != TickEvent.MARKER:
+        return None
+    spec = spec_of(slot)
+    label = chr(value) if 33 <= value < 127 else str(value)
+    return Marker(
+        t_ns,
+        "external",
+        label,
+        {"device_id": spec.device_id if spec else None, "value": value, "index": index},
+    )
 
 
 def describe(raw: RawEvent, spec_of: Callable[[int], DeviceSpec | None]) -> Event:

@@ -7,10 +7,10 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from phantomd.contracts import Event
+from phantomd.contracts import Event, Marker
 from phantomd.core.engine import GridReader
 from phantomd.engine.engine import Engine
-from phantomd.engine.events import describe
+from phantomd.engine.events import describe, marker_of
 
 Frames = Callable[[bytes, int], None]
 Emit = Callable[[Event], None]
@@ -19,7 +19,14 @@ Emit = Callable[[Event], None]
 class Publisher:
     """Reads slot 0's grid and the tick's events; the same code on both clocks."""
 
-    def __init__(self, engine: Engine, frames: Frames, emit: Emit) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        frames: Frames,
+        emit: Emit,
+        mark: Callable[[Marker], None] = lambda _: None,
+    ) -> None:
+        self._mark = mark
         self._engine = engine
         self._frames = frames
         self._emit = emit
@@ -32,7 +39,11 @@ class Publisher:
         self._drain(now_ns)
         raw_events, lost = self._engine.take_events()
         for raw in raw_events:
-            self._emit(describe(raw, self._engine.spec_of))
+            marker = marker_of(raw, self._engine.spec_of)
+            if marker is not None:
+                self._mark(marker)
+            else:
+                self._emit(describe(raw, self._engine.spec_of))
         if lost:
             self._emit(Event("alert", "alert", f"{lost} events of the tick were lost"))
 

@@ -1,7 +1,8 @@
 """Each device is a small state machine: absent, opening, streaming, stalled, lost.
 
-A configured device that is missing is looked for again, with growing pauses; one that goes away is
-taken up again under the same identity. One line when it goes, one when it is back.
+One that is missing or goes away is taken up as soon as its node is there (devices/nearby.py), else
+at bounded, jittered intervals; it goes on under the same identity, in the same native ring. One
+line when it goes, one when it is back.
 """
 
 from __future__ import annotations
@@ -14,54 +15,46 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from phantomd.contracts import GRID_HZ, DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
 from phantomd.core.intake import Pump
-from phantomd.devices.base import Address, Device, InChild, SaysMarkers
-from phantomd.devices.registry import check, node_of, opener, same
+from phantomd.devices.base import Address, Device, InChild, Resumes, SaysMarkers
+from phantomd.devices.nearby import Nearby
+from phantomd.devices.registry import check, node_of, opener, retry_s, same
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
+from phantomd.engine.health import Health
+from phantomd.engine.impedance import measure
 from phantomd.engine.prototype import design
-from phantomd.errors import DeviceBusy, DeviceError, DeviceMissing, PhantomError, UnknownDevice
+from phantomd.engine.supervised import Supervised, not_opened, unforeseen
+from phantomd.errors import (
+    DeviceBusy,
+    DeviceError,
+    DeviceMissing,
+    DeviceNotAllowed,
+    UnknownDevice,
+)
 
 log = logging.getLogger(__name__)
 
+#: The first pause between two attempts; each is twice the one before, up to the kind's ``retry_s``.
 FIRST_PAUSE_S = 0.25
-LAST_PAUSE_S = 5.0
+#: Where inotify tells of the node, this is only in case it does not.
+WOKEN_PAUSE_S = 10.0
+#: udev makes a node, then gives it to its group.
+SETTLE_S = 0.02
 #: A device of bytes that says nothing for so long is opened anew: a board that was switched off and
 #: on again streams only when it is told to.
-SILENCE_S = 10.0
-#: How often it is looked whether a missing device's node is there again.
-NODE_S = 0.2
+SILENCE_S = 2.0
+#: How often an open device is looked at.
+LOOK_S = 0.5
 #: What stopping may take for ports that don't come free.
 CLOSE_S = 0.5
-
-
-@dataclass(slots=True, eq=False)
-class Supervised:
-    """A device that somebody asked for, present or not."""
-
-    device_id: str
-    address: Address
-    #: Its slot, from the beginning to the end: the first one configured is on 7069, there or not.
-    number: int
-    state: DeviceState = "absent"
-    device: Device | None = None
-    slot: Slot | None = None
-    #: Of its slot; its own where it has markers and no samples.
-    pump: Pump | None = None
-    spec: DeviceSpec | None = None
-    lost_before: int = 0
-    opened_ns: int = 0
-    error: DeviceError | None = None
-    #: Why there will be no more of it (the end of a recording); "": there may be.
-    ended: str = ""
-    task: asyncio.Task[None] | None = None
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+#: A device that was well for so long is looked for at once when it goes.
+WELL_S = 5.0
 
 
 class Supervisor:
@@ -141,13 +134,35 @@ class Supervisor:
         one.device.fault(kind, duration_s, args)
 
     def infos(self) -> list[DeviceInfo]:
-        return [_info(one) for one in self._devices.values()]
+        return [one.info() for one in self._devices.values()]
 
     def mark(self, device_id: str | None, state: DeviceState) -> None:
         """The tick saw its first sample, saw it fall silent, or come back."""
         one = self._devices.get(device_id or "")
-        if one is not None and one.device is not None:
-            one.state = state
+        if one is None or one.device is None:
+            return
+        one.state = state
+        if state == "streaming" and one.lost_ns is not None:
+            away_s = (time.monotonic_ns() - one.lost_ns) * 1e-9
+            one.lost_ns = None
+            # Behind what the tick told in this turn, where a replay puts it, too.
+            asyncio.get_running_loop().call_soon(
+                self._say, one, "info", f"back after {away_s:.1f} s"
+            )
+
+    async def impedance(
+        self, device_id: str, channels: list[str] | None
+    ) -> dict[str, float | None]:
+        """kΩ by channel, None where it can't be told. Raises UnknownDevice, DeviceError."""
+        one = self._find(device_id)
+        if one.device is None or one.slot is None or one.state != "streaming":
+            raise DeviceMissing(f"{device_id} is {one.state}", hint="it must be streaming")
+        async with one.measuring:
+            self._say(one, "info", "its impedance is measured: the signal holds the test current")
+            try:
+                return await measure(one.device, one.device.spec, channels)
+            finally:
+                self._say(one, "info", "its impedance was measured")
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -162,7 +177,7 @@ class Supervisor:
         one.task = asyncio.get_running_loop().create_task(self._live(one, first))
         one.task.add_done_callback(lambda _: self._places.discard(place))
         if first is not None:
-            one.task.add_done_callback(lambda _: _not_opened(one, first))
+            one.task.add_done_callback(lambda _: not_opened(one, first))
         return one
 
     def _find(self, device_id: str) -> Supervised:
@@ -189,51 +204,56 @@ class Supervisor:
         """A device's life. ``first``: what became of the first attempt, for one who waits for it;
         a failure then is the end."""
         pause_s = FIRST_PAUSE_S
-        try:
-            while True:
-                try:
-                    await self._open(one)
-                except DeviceError as error:
-                    if first is not None and not first.done():
-                        self._devices.pop(one.device_id, None)
-                        first.set_exception(error)
-                        return
-                    self._failed(one, error)
-                else:
-                    if first is not None and not first.done():
-                        first.set_result(None)
-                    reason = await self._until_lost(one)
-                    if one.device is not None and one.device.driver.ended:
-                        await self._end(one, reason)
-                    await self._release(one, "lost")
-                    self._say(one, "alert", f"lost ({reason}); taken up again when it is back")
-                    if time.monotonic_ns() - one.opened_ns > LAST_PAUSE_S * 1e9:
-                        pause_s = FIRST_PAUSE_S
-                await self._pause(one, pause_s * self._jitter.uniform(0.75, 1.25))
-                pause_s = min(2 * pause_s, LAST_PAUSE_S)
-        finally:
-            was_open = one.device is not None
-            await self._release(one, "absent")
-            if was_open:
-                self._say(one, "info", "closed")
+        with contextlib.ExitStack() as watching:
+            near, node = None, node_of(one.address)
+            if node is not None:
+                near = watching.enter_context(Nearby(str(node.absolute()), one.stir))
+            try:
+                while True:
+                    one.stir.clear()
+                    try:
+                        await self._open(one)
+                    except DeviceError as error:
+                        if first is not None and not first.done():
+                            self._devices.pop(one.device_id, None)
+                            first.set_exception(error)
+                            return
+                        self._failed(one, error)
+                    else:
+                        if first is not None and not first.done():
+                            first.set_result(None)
+                        reason = await self._until_lost(one)
+                        if one.device is not None and one.device.driver.ended:
+                            await self._end(one, reason)
+                        await self._lose(one, reason)
+                        if time.monotonic_ns() - one.opened_ns > WELL_S * 1e9:
+                            pause_s = FIRST_PAUSE_S
+                    pause_s = await self._pause(one, near, pause_s)
+            finally:
+                was_open = one.device is not None
+                await self._release(one)
+                if was_open:
+                    self._say(one, "info", "closed")
 
-    async def _pause(self, one: Supervised, pause_s: float) -> None:
-        """At most that long, and no longer than until its node is there: nothing is as sure a sign
-        that a device is back."""
-        node = node_of(one.address)
-        was_there = node is None or node.exists()
-        until_s = time.monotonic() + pause_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            await asyncio.sleep(min(left_s, NODE_S))
-            if node is not None and not was_there and node.exists():
-                return
+    async def _pause(self, one: Supervised, near: Nearby | None, pause_s: float) -> float:
+        """Until it is worth another attempt; returns how long the next pause is to be."""
+        told = isinstance(one.error, DeviceMissing | DeviceNotAllowed)
+        woken = near is not None and near.armed and told
+        most_s = WOKEN_PAUSE_S if woken else retry_s(one.address)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s * self._jitter.uniform(0.75, 1.0)):
+                await one.stir.wait()
+        if one.stir.is_set():
+            await asyncio.sleep(SETTLE_S)
+            return FIRST_PAUSE_S
+        return min(2 * pause_s, most_s)
 
     async def _end(self, one: Supervised, reason: str) -> None:
         """It has no more samples, as it should: it stays, absent, until somebody closes it."""
         hold_s = self._engine.settings.hold_ms * 1e-3 + 2 / GRID_HZ
         await asyncio.sleep(hold_s)  # its last frames are due only then
         one.ended = reason
-        await self._release(one, "absent")
+        await self._release(one)
         self._say(one, "info", reason)
         await asyncio.Event().wait()
 
@@ -250,62 +270,135 @@ class Supervisor:
                 opening.add_done_callback(_close_late)
             raise
         except Exception as error:
-            await self._release(one, "lost" if one.state == "lost" else "absent")
+            if one.lost_ns is None:
+                await self._release(one)
+            else:
+                await self._set_aside(one)
             if isinstance(error, DeviceError):
                 raise
-            raise _unforeseen(one, error) from error
+            raise unforeseen(one, error) from error
 
     async def _attach(self, one: Supervised, device: Device) -> None:
         spec = msgspec.structs.replace(device.spec, device_id=one.device_id)
-        one.gone.clear()
+        one.error = None
         if spec.rate_hz == 0:
-            one.pump = Pump(device.driver, device.fd, notify_fd=self._notify_fd, priority=0)
-            one.spec, one.state, one.error = spec, "streaming", None
-            one.opened_ns = time.monotonic_ns()
-            self._hear_markers(device)
-            await beside(device.start)
-            self._say(one, "info", "open: markers")
+            await self._attach_markers(one, device, spec)
             return
         # Kept by design(): the loop, and the tick's change of plan, need not wait for a new rate.
         await beside(design, spec.rate_hz, self._engine.settings.phase)
-        one.slot = self._engine.attach(device, spec, self._notify_fd, one.number)
+        again = self._resume(one, device, spec)
+        if not again:
+            if one.slot is not None:
+                self._forget(one)
+            one.slot = self._engine.attach(device, spec, self._notify_fd, one.number)
+        assert one.slot is not None
         one.pump = one.slot.pump
-        one.spec, one.state, one.error = spec, "opening", None
+        one.spec, one.state = spec, "opening"
+        one.health = Health(spec.rate_hz)
         one.opened_ns = time.monotonic_ns()
-        self._layout_changed(one.slot)
+        node = node_of(one.address)
+        one.node = None if node is None else node.resolve()
+        if not again:
+            self._layout_changed(one.slot)
         self._hear_markers(device)
         await beside(device.start)
-        self._say(one, "info", f"open: {spec.rate_hz:g} Hz, {len(spec.labels)} channels")
+        if one.lost_ns is None:
+            self._say(one, "info", f"open: {spec.rate_hz:g} Hz, {len(spec.labels)} channels")
+
+    async def _attach_markers(self, one: Supervised, device: Device, spec: DeviceSpec) -> None:
+        """It has no samples, and no slot."""
+        one.pump = Pump(device.driver, device.fd, notify_fd=self._notify_fd, priority=0)
+        one.spec, one.state = spec, "streaming"
+        one.opened_ns = time.monotonic_ns()
+        self._hear_markers(device)
+        await beside(device.start)
+        again, one.lost_ns = one.lost_ns is not None, None
+        self._say(one, "info", "back: markers" if again else "open: markers")
+
+    def _resume(self, one: Supervised, device: Device, spec: DeviceSpec) -> bool:
+        """Whether it goes on where it was when it went away."""
+        if one.slot is None or one.slot.device is None or not isinstance(device, Resumes):
+            return False
+        if not device.resume(one.slot.device.driver):
+            return False
+        self._engine.resume(one.slot, device, spec, self._notify_fd)
+        return True
 
     async def _until_lost(self, one: Supervised) -> str:
-        """Waits until the pump has ended or, where bytes come, nothing came for too long."""
+        """Waits until the pump has ended, the node is gone or, where bytes come, nothing came for
+        too long; names what else is wrong on the way. Returns why."""
         assert one.device is not None and one.pump is not None
-        device = one.device
+        device, pump = one.device, one.pump
         silence_s = SILENCE_S if device.fd >= 0 else None
         if isinstance(device, InChild):
             silence_s = device.silence_s if one.slot is not None else None
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1 * (silence_s or SILENCE_S)):
-                    await one.gone.wait()
+                async with asyncio.timeout(min(LOOK_S, 0.1 * (silence_s or SILENCE_S))):
+                    await one.stir.wait()
+            one.stir.clear()
+            if pump.end_error:
                 if isinstance(device, InChild):
-                    return await beside(device.why_ended, one.pump.end_error)
-                return device.driver.fault or os.strerror(one.pump.end_error)
+                    return await beside(device.why_ended, pump.end_error)
+                return device.driver.fault or os.strerror(pump.end_error)
+            if one.node_is_gone:
+                return f"{one.node} is gone"
+            now_ns = time.monotonic_ns()
+            if one.slot is not None and one.address.kind != "replay":  # its speed is asked for
+                self._look(one, now_ns)
             heard_ns = max(one.opened_ns, device.driver.heard_ns or 0)
-            if silence_s is not None and time.monotonic_ns() - heard_ns > silence_s * 1e9:
+            if silence_s is not None and now_ns - heard_ns > silence_s * 1e9:
                 return f"silent for {silence_s:g} s"
 
-    async def _release(self, one: Supervised, state: DeviceState) -> None:
-        """Takes the device out of its slot and gives it back. Once begun, it is done to its end."""
-        one.state = state
-        device, slot, pump = one.device, one.slot, one.pump
-        one.device = one.slot = one.pump = None
+    def _look(self, one: Supervised, now_ns: int) -> None:
+        assert one.device is not None and one.slot is not None and one.health is not None
+        counters = one.device.driver.intake.counters()
+        report = one.slot.source.report() if one.state == "streaming" else None
+        for finding in one.health.look(now_ns, counters, report):
+            fields = {"trouble": finding.trouble, **finding.fields}
+            if finding.hint:
+                fields["hint"] = finding.hint
+            self._say(one, "warning" if finding.begins else "info", finding.message, **fields)
+
+    async def _lose(self, one: Supervised, reason: str) -> None:
+        """It went away: told once, however often it is lost again before it has sent a sample."""
+        told = one.lost_ns is not None
+        if not told:
+            one.lost_ns = time.monotonic_ns()
+        await self._set_aside(one)
+        if not told:
+            self._say(one, "alert", f"lost ({reason}); taken up again when it is back")
+
+    async def _set_aside(self, one: Supervised) -> None:
+        """Gives the device back. Its slot waits for it, if it can go on there. Once begun, it is
+        done to its end."""
+        one.state = "lost"
+        again = isinstance(one.device, Resumes)
+        await self._give(one)
+        if not again and one.slot is not None and not isinstance(one.slot.device, Resumes):
+            self._forget(one)
+
+    async def _release(self, one: Supervised) -> None:
+        """Gives the device back, and its slot. Once begun, it is done to its end."""
+        one.state = "absent"
+        await self._give(one)
+        self._forget(one)
+
+    async def _give(self, one: Supervised) -> None:
+        device, pump = one.device, one.pump
+        one.device = one.pump = None
         if device is not None:
-            one.lost_before += device.driver.intake.counters()["lost"]
-            giving = asyncio.get_running_loop().create_task(self._give_back(device, slot, pump))
+            giving = asyncio.get_running_loop().create_task(self._give_back(device, one.slot, pump))
             self._closing.add(giving)
             giving.add_done_callback(self._closing.discard)
             await asyncio.shield(giving)
+
+    def _forget(self, one: Supervised) -> None:
+        """Takes the device out of its slot for good: what comes next begins anew."""
+        slot, one.slot = one.slot, None
+        if slot is not None and slot.device is not None:
+            one.lost_before += slot.device.driver.intake.counters()["lost"]
+            self._engine.detach(slot)
 
     def _hear_markers(self, device: Device) -> None:
         if not isinstance(device, SaysMarkers) or (fd := device.marker_fd) < 0:
@@ -326,14 +419,14 @@ class Supervisor:
         if pump is not None:
             await beside(pump.stop)
         if slot is not None:
-            self._engine.detach(slot)
+            self._engine.pause(slot)
         await beside(device.close)
 
     def _failed(self, one: Supervised, error: DeviceError) -> None:
         """Told once, however often it is tried; that a lost device is missing is known already."""
         known = one.error.code if one.error is not None else None
         one.error = error
-        if error.code == known or (one.state == "lost" and isinstance(error, DeviceMissing)):
+        if error.code == known or one.lost_ns is not None:
             return
         self._say(one, "warning", f"{error.message}; looking for it", hint=error.hint)
 
@@ -342,58 +435,12 @@ class Supervisor:
             os.eventfd_read(self._notify_fd)
         for one in self._devices.values():
             if one.pump is not None and one.pump.end_error:
-                one.gone.set()
+                one.stir.set()
 
     def _say(self, one: Supervised, level: Level, message: str, **fields: Any) -> None:
         text = f"{one.device_id} ({one.address}): {message}"
         log.log(logging.INFO if level == "info" else logging.WARNING, "%s", text)
         self._emit(Event("device", level, text, one.device_id, one.state, fields))
-
-
-def _info(one: Supervised) -> DeviceInfo:
-    lost = one.lost_before
-    detail: dict[str, Any] = {}
-    rate_hz = 0.0
-    channels: list[str] = []
-    if one.spec is not None:
-        rate_hz, channels = one.spec.rate_hz, list(one.spec.labels)
-        detail = {**one.spec.info, "aux": list(one.spec.aux)}
-    if isinstance(one.device, InChild):
-        detail["child"] = one.device.report()
-    if one.device is not None and one.slot is not None:
-        counters = one.device.driver.intake.counters()
-        lost += counters["lost"]
-        detail |= {"intake": counters, "clock": one.slot.source.report()}
-    elif one.ended:
-        detail["ended"] = one.ended
-    elif one.error is not None:
-        detail["error"] = str(one.error)
-    return DeviceInfo(
-        one.device_id,
-        str(one.address),
-        one.address.kind,
-        one.state,
-        rate_hz,
-        channels,
-        lost,
-        detail,
-    )
-
-
-def _unforeseen(one: Supervised, error: Exception) -> DeviceError:
-    """What a driver should not raise, or the engine may."""
-    if isinstance(error, PhantomError):
-        return DeviceError(f"{one.address}: {error.message}", hint=error.hint)
-    log.error("%s: opening it failed", one.device_id, exc_info=error)
-    return DeviceError(f"{one.address} can't be opened: {error!r}", hint="the log has the details")
-
-
-def _not_opened(one: Supervised, first: asyncio.Future[None]) -> None:
-    """Somebody closed it, or the daemon stopped, before it was open."""
-    if not first.done():
-        first.set_exception(
-            DeviceMissing(f"{one.device_id} was closed while it was opening", hint="open it again")
-        )
 
 
 def _close_late(opening: asyncio.Future[Device]) -> None:

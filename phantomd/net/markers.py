@@ -62,6 +62,10 @@ class Markers:
         if marker.label == PANIC:
             self._panic(f"marker PANIC from {marker.source}")
         self._keep(marker)
+        self.pass_on(marker)
+
+    def pass_on(self, marker: Marker) -> None:
+        """One that the tick found in a device's samples: a replay finds it there again."""
         self._publish(marker)
         for call in self._listeners:
             call(marker)

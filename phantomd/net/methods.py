@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Meta
 
 from phantomd.contracts import DeviceInfo, Hello, StageStats, Status
-from phantomd.errors import DeviceError, UnknownDevice
 from phantomd.net.rpc import Method, NoParams
 
 Text = Annotated[str, Meta(max_length=4096)]
@@ -24,6 +23,9 @@ class Devices(Protocol):
     def fault(
         self, device_id: str, kind: str, duration_s: float | None, args: dict[str, Any]
     ) -> None: ...
+    async def impedance(
+        self, device_id: str, channels: list[str] | None
+    ) -> dict[str, float | None]: ...
     def infos(self) -> list[DeviceInfo]: ...
 
 
@@ -116,13 +118,8 @@ def methods(daemon: Asked) -> dict[str, Method]:
         daemon.supervisor.fault(params.device_id, params.kind, params.duration_s, params.args)
         return {"device_id": params.device_id}
 
-    def device_impedance(params: ImpedanceParams) -> dict[str, float]:
-        if params.device_id not in {one.device_id for one in daemon.supervisor.infos()}:
-            raise UnknownDevice(f"no device {params.device_id!r}", hint="phantomctl device list")
-        raise DeviceError(
-            f"{params.device_id} can't measure impedance in this version",
-            hint="the Cyton's lead-off measurement comes with its Daisy support",
-        )
+    async def device_impedance(params: ImpedanceParams) -> dict[str, float | None]:
+        return await daemon.supervisor.impedance(params.device_id, params.channels)
 
     async def panic_set(params: PanicSetParams) -> dict[str, bool]:
         await asyncio.shield(daemon.set_panic(True, params.reason))

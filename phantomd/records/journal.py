@@ -160,12 +160,17 @@ class JournalSession:
     def _plan_comes(self, serial: int) -> None:
         slots = self._engine.slots
         for slot in slots:
-            if slot.device is not None and self._tapped.get(slot.number) is not slot.device:
+            if slot.device is None:
+                continue
+            intake = slot.device.driver.intake
+            if self._tapped.get(slot.number) is not intake:
                 if slot.number not in self._taps:
                     self._taps[slot.number] = Tap()
                     self._writer.add(self._taps[slot.number])
-                tap_intake(slot.device.driver.intake, self._taps[slot.number], slot.number)
-                self._tapped[slot.number] = slot.device
+                tap_intake(intake, self._taps[slot.number], slot.number)
+                self._tapped[slot.number] = intake
+                if slot.pump is None:  # away: nothing else would tell how far it had come
+                    slot.device.driver.begin_journal(time.monotonic_ns())
         plan = Plan(
             serial,
             self._engine.settings,

@@ -21,7 +21,7 @@ from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices.registry import replay_driver
 from phantomd.engine.engine import Slot
-from phantomd.engine.events import describe
+from phantomd.engine.events import describe, marker_of
 from phantomd.engine.ledger import EEG_DEADLINE_NS
 from phantomd.engine.part import Publish
 from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
@@ -29,6 +29,7 @@ from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind, Record, records, take_sample
 from phantomd.records.journal import Meta, Note, Plan
 from phantomd.signal.analysis import make_analysis
+from phantomd.signal.aux import AuxStage
 from phantomd.signal.windows import WindowStage
 
 #: A replay has no connections that an epoch could tell apart.
@@ -113,6 +114,7 @@ class Replay:
         self._slots: dict[int, Slot] = {}
         self._config = journal.meta.config
         self.windows = WindowStage(self._slots.values, self._config, publish)
+        self._aux = AuxStage(self._slots.values, publish)
         self._feeds: dict[int, _Feed] = {}
         self._sources: dict[int, Source] = {}
         self._grids: dict[int, Ring] = {}
@@ -241,7 +243,7 @@ class Replay:
             elif kind in (Kind.SAMPLE, Kind.PACKET):
                 take_sample(feed.intake, kind, t_ns, body)
             elif kind is Kind.RESET:
-                feed.intake.reset()
+                (feed.driver or feed.intake).reset()
 
     def _publish(self, now_ns: int) -> None:
         assert self._reader is not None
@@ -252,9 +254,14 @@ class Replay:
         events, self._next_event, _ = self._engine.take_events(first)
         for number, raw in enumerate(events):
             self._emit_notes(first + number)
-            self._emit(describe(raw, self._specs.get))
+            marker = marker_of(raw, self._specs.get)
+            if marker is not None:
+                self._mark(marker)
+            else:
+                self._emit(describe(raw, self._specs.get))
         self._emit_notes(self._next_event)
         self.windows.on_tick(now_ns)
+        self._aux.on_tick(now_ns)
 
     def _emit_notes(self, next_event: int) -> None:
         """The lines of others that stood before this event of the tick."""

@@ -161,6 +161,30 @@ def test_lists_of_devices_and_impedances(daemon, capsys):
     assert answered(capsys, "device", "impedance", "cyton-0") == {"C3": 5.5, "C4": None}
 
 
+def test_impedance_is_watched_until_the_daemon_is_gone(daemon, capsys, monkeypatch):
+    """A line each time, or a table with the best so far."""
+    answers = [{"C3": 5.5, "C4": None}, {"C3": 30.0, "C4": 150.0}]
+
+    def watched(*arguments: str) -> str:
+        left = iter(answers)
+
+        def call(self, method, **params):
+            assert (method, params) == ("device.impedance", {"device_id": "cyton-0"})
+            answer = next(left, None)
+            if answer is None:
+                raise KeyboardInterrupt
+            return answer
+
+        monkeypatch.setattr("phantomd.cli.invocation.Invocation.call", call)
+        assert run(["device", "impedance", "cyton-0", "--watch", *arguments]) == 0
+        return capsys.readouterr().out
+
+    lines = watched("--json").splitlines()
+    assert [json.loads(line) for line in lines] == answers
+    shown = watched()
+    assert "usable" in shown and "poor" in shown and "5.5 kΩ" in shown
+
+
 def test_panic_status(daemon, capsys):
     assert said(capsys, "panic", "status") == "panic is set: hand on the switch\n"
     assert answered(capsys, "panic", "status") == {"panic": True, "reason": "hand on the switch"}

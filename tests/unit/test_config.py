@@ -120,3 +120,37 @@ def test_flat_has_every_key_once():
 def test_an_error_for_a_terminal_has_its_hint_on_a_line_of_its_own():
     assert describe_error(ConfigError("bad", hint="do this")) == "bad\n  hint: do this"
     assert describe_error(ConfigError("bad")) == "bad"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "bad"),
+    [
+        ("", "none", ()),
+        ("reference = 'average'\nbad = ['C3']\n", "average", ("C3",)),
+        ("reference = ['P3', 'P4']\nmains_hz = 60\n", ("P3", "P4"), ()),
+    ],
+)
+def test_a_montage_names_reference_and_bad_channels(file, text, reference, bad):
+    montage = load(file(f"[montage]\n{text}")).montage
+    assert (montage.reference, montage.bad) == (reference, bad)
+    assert montage.mains_hz == (60 if "60" in text else 50)
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("bad = ['c3']", "montage.bad: no channel is called 'c3'", "did you mean"),
+        ("reference = ['Q9']", "montage.reference: no channel is called 'Q9'", "Fp1, Fp2"),
+        ("reference = ['C3']\nbad = ['C3']", "C3 is bad, and the reference", "good"),
+        ("labels = ['a', 'a']", "'a' twice", "its own label"),
+        ("labels = ['a']\nbad = ['a']", "no good channel is left", "at least one"),
+        ("reference = 'mean'", "montage.reference", "'none' or 'average' or a list of a string"),
+        ("reference = []", "montage.reference", "list"),
+        ("mains_hz = 55", "montage.mains_hz", "50 or 60"),
+    ],
+)
+def test_a_montage_that_can_not_be_is_named(file, text, message, hint):
+    with pytest.raises(ConfigError) as raised:
+        load(file(f"[montage]\n{text}\n"))
+    assert message in raised.value.message and hint in raised.value.hint
+    assert raised.value.exit_status == 78

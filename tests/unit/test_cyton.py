@@ -101,8 +101,10 @@ def test_driver_refuses_an_intake_of_another_form(n_values: int, modulus: int) -
 
 
 def test_driver_refuses_gains_that_cant_be() -> None:
-    with pytest.raises(ValueError, match="8 gains"):
+    with pytest.raises(ValueError, match="8 gains, 16 with its Daisy"):
         CytonDriver(intake(), (24.0,) * 7)
+    with pytest.raises(ValueError, match="aux is one of"):
+        CytonDriver(intake(), aux="none")
     with pytest.raises(ValueError, match="positive"):
         CytonDriver(intake(), (0.0,) * 8)
 
@@ -115,8 +117,13 @@ def pty() -> Iterator[tuple[int, str]]:
     master, slave = os.openpty()
     tty.setraw(slave)
     yield master, os.ttyname(slave)
+    os.close(slave)  # ends who answers: its descriptor must not be another test's
+    while _answering:
+        _answering.pop().join(5)
     os.close(master)
-    os.close(slave)
+
+
+_answering: list[threading.Thread] = []
 
 
 @pytest.fixture
@@ -139,6 +146,7 @@ def answering(master: int, answer: Callable[[bytes], bytes]) -> threading.Thread
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
+    _answering.append(thread)
     return thread
 
 
@@ -284,9 +292,13 @@ def test_a_file_is_no_serial_port(tmp_path: Path) -> None:
     [
         ("cyton:", "cyton:/dev/ttyUSB0"),
         ("cyton:/dev/x?gian=24", "did you mean gain?"),
-        ("cyton:/dev/x?colour=red", "daisy and gain"),
-        ("cyton:/dev/x?daisy=true", "eight channels"),
+        ("cyton:/dev/x?colour=red", "gain, daisy, aux, stamps"),
+        ("cyton:/dev/x?daisy=maybe", "false or true or auto"),
         ("cyton:/dev/x?gain=23", "24"),
+        ("cyton:/dev/x?gain=24,12", "8"),
+        ("cyton:/dev/x?gain=24,12,", "commas"),
+        ("cyton:/dev/x?aux=temperature", "accel or analog or digital or marker"),
+        ("cyton:/dev/x?stamps=1", "true"),
     ],
 )
 def test_an_address_that_cant_be_served_says_what_can(address: str, hint: str) -> None:

@@ -1,5 +1,8 @@
 """Addresses, the registry, and what every kind of device must do (the shared battery)."""
 
+import os
+import subprocess
+import sys
 import time
 
 import made
@@ -11,6 +14,7 @@ from phantomd.contracts import MONTAGE, DeviceInfo
 from phantomd.core.intake import Pump
 from phantomd.devices.base import Address
 from phantomd.devices.emulator import CytonEmulator
+from phantomd.devices.port_holder import holder_of
 from phantomd.devices.registry import KINDS, check, check_configured, opener
 from phantomd.devices.scan import scan
 from phantomd.errors import BadAddress, ConfigError, UnsupportedFault
@@ -223,8 +227,9 @@ def test_an_unknown_fault_is_refused_with_a_hint(device):
 
 
 class Port:
-    def __init__(self, device, vid=None, pid=None, product=None):
+    def __init__(self, device, vid=None, pid=None, product=None, serial_number=None):
         self.device, self.vid, self.pid, self.product = device, vid, pid, product
+        self.serial_number = serial_number
 
 
 def test_a_scan_says_what_each_port_looks_like_and_why(monkeypatch):
@@ -244,11 +249,53 @@ def test_a_scan_says_what_each_port_looks_like_and_why(monkeypatch):
     assert scan([busy])[0]["open"]
     assert (dongle["kind"], dongle["open"]) == ("cyton", True)
     assert "0403:6015" in dongle["why"] and "OpenBCI" in dongle["why"]
-    assert rows["/dev/ttyACM0"]["kind"] is None and "2341:0043" in rows["/dev/ttyACM0"]["why"]
-    assert "no USB device" in rows["/dev/ttyS0"]["why"]
+    assert "taken as cyton-0, streaming" in dongle["why"]
+    other = rows["cyton:/dev/ttyACM0"]
+    assert other["kind"] is None and "2341:0043" in other["why"]
+    assert "no USB device" in rows["cyton:/dev/ttyS0"]["why"]
     assert rows["brainflow:0?serial_port=/dev/ttyUSB0"]["kind"] == "brainflow"
     assert not rows["lsl:source_id=a"]["open"]
     heard = DeviceInfo(
         "lsl-0", "lsl:name=Foo", "lsl", "streaming", 250.0, [], 0, {"source_id": "a"}
     )
     assert {row["address"]: row["open"] for row in scan([heard])}["lsl:source_id=a"]
+    for address in rows:  # device.open takes what is printed
+        check(address, MONTAGE)
+
+
+def test_a_scan_says_who_holds_a_port_and_knows_it_under_any_name(tmp_path, monkeypatch):
+    port, alias = tmp_path / "ttyUSB0", tmp_path / "by-id"
+    port.touch()
+    alias.symlink_to(port)
+    dongle = Port(str(port), 0x0403, 0x6015, "FT231X USB UART", "DM03GRXL")
+    monkeypatch.setattr("serial.tools.list_ports.comports", lambda: [dongle])
+    monkeypatch.setattr("phantomd.devices.scan.scan_streams", list)
+    row = scan([])[1]
+    assert not row["open"] and row["held_by"] is None
+    assert "DM03GRXL" in row["why"] and "nobody asked for it" in row["why"]
+    info = DeviceInfo("cyton-0", f"cyton:{alias}", "cyton", "lost", 250.0, [], 0)
+    assert scan([info])[1]["open"]
+    code = "import sys; f = open(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(port)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        row = scan([])[1]
+        other.communicate()
+    assert f"({other.pid})" in row["held_by"] and f"{row['held_by']} has it" in row["why"]
+
+
+def test_who_holds_a_port_is_in_the_locks_first(tmp_path):
+    port = tmp_path / "tty"
+    port.touch()
+    status = port.stat()
+    where = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    (tmp_path / "proc" / "77").mkdir(parents=True)
+    (tmp_path / "proc" / "77" / "comm").write_text("OpenBCI_GUI\n")
+    locks = tmp_path / "proc" / "locks"
+    locks.write_text(f"1: FLOCK  ADVISORY  WRITE 77 {where} 0 EOF\n")
+    assert holder_of(str(port), tmp_path / "proc") == "OpenBCI_GUI (77)"
+    locks.write_text(f"1: FLOCK  ADVISORY  WRITE 78 {where} 0 EOF\n")
+    assert holder_of(str(port), tmp_path / "proc") == "another program"
+    locks.write_text("1: FLOCK  ADVISORY  WRITE 77 00:00:1 0 EOF\n")
+    assert holder_of(str(port), tmp_path / "proc") is None
+    assert holder_of(str(tmp_path / "none"), tmp_path / "proc") is None

@@ -104,9 +104,9 @@ def test_a_marker_comes_once_in_marker_mode() -> None:
     board = Board(signal(1))
     accelerometer = np.full(6, 9, np.uint8)
     say(board, "/4b`M")
-    assert board.stop_byte == 0xC1
-    assert board.aux(accelerometer).tolist() == [ord("M"), 0, 0, 0, 0, 0]
-    assert board.aux(accelerometer).tolist() == [0] * 6
+    for expected in ([0, ord("M"), 0, 0, 0, 0], [0] * 6):  # the firmware's word, big-endian
+        aux, stop = board.aux(accelerometer)
+        assert (aux.tolist(), stop) == (expected, 0xC1)
 
 
 # -- faults ----------------------------------------------------------------------------------------
@@ -166,6 +166,74 @@ def test_one_seed_plays_the_same_faults() -> None:
         for radio in (RadioFaults(spec, random.Random(seed)) for seed in (5, 5, 6))
     ]
     assert streams[0] == streams[1] != streams[2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        ("drip@1", "drop"),
+        ("gap@x", "gap@START..END"),
+        ("gap@2..1", "gap@START..END"),
+        ("gap@1..2:n=3", "its arguments: none"),
+        ("burst@1:n=0", "from 1 to"),
+        ("clump@1..2:ms=16:phase=x", "phase"),
+    ],
+)
+def test_a_scheduled_fault_that_cant_be_is_named_with_what_can(spec: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_faults(spec)
+    assert hint in caught.value.hint
+
+
+def played(spec: str, n: int = 2000, seed: int = 1) -> tuple[RadioFaults, list[bytes]]:
+    radio = RadioFaults(parse_faults(spec), random.Random(seed))
+    return radio, [radio.spoil(PACKET, k, radio.taken_ns(k) * 1e-9) for k in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "lost"),
+    [
+        ("gap@1..1.5", range(250, 375)),
+        ("silence@1..1.5", range(250, 375)),
+        ("burst@1:n=20", range(250, 270)),
+        ("wrap@1:turns=2", range(250, 762)),
+        ("marker@1:n=3", range(250, 253)),
+        ("wrap@1,burst@2:n=10", [*range(250, 510)]),
+    ],
+)
+def test_a_scheduled_loss_takes_its_packets_and_no_others(spec: str, lost: list[int]) -> None:
+    radio, packets = played(spec)
+    assert [k for k, data in enumerate(packets) if not data] == list(lost)
+    assert radio.markers == ([253] if spec.startswith("marker") else [])
+
+
+def test_scheduled_damage_is_there_while_it_lasts() -> None:
+    for what in ("footer", "header", "cut", "garbage", "dup"):
+        _, packets = played(f"{what}@1..2" + ("" if what == "garbage" else ":p=1"))
+        assert [k for k, data in enumerate(packets) if data != PACKET] == list(range(250, 500))
+
+
+def test_scheduled_rates_and_clumps_move_the_packets() -> None:
+    radio, _ = played("rate@1..2:percent=25,drift@4..5:ppm=1000", 1)
+    taken_s = np.array([radio.taken_ns(k) for k in range(1500)]) * 1e-9
+    assert taken_s[250] == pytest.approx(1.0)
+    assert np.diff(taken_s)[[100, 300, 700]] == pytest.approx([0.004, 0.0032, 0.004])
+    drifting = np.diff(taken_s)[np.searchsorted(taken_s, 4.5)]
+    assert drifting == pytest.approx(0.004 / 1.001)
+    radio, _ = played("clump@1..2:ms=32:phase=3,stall@3..3.5", 1)
+    ready_ms = np.array([radio.ready_ns(k) for k in range(1500)]) * 1e-6
+    assert ready_ms[100] == 400.0
+    clumped = ready_ms[260:490]
+    assert np.allclose((clumped - 3) % 32, 0) and (clumped >= 4.0 * np.arange(260, 490)).all()
+    assert (ready_ms[750:875] == 3500.0).all() and ready_ms[876] == 3504.0
+
+
+def test_scheduled_faults_of_the_amplifier_hold_or_saturate_their_channels() -> None:
+    radio, _ = played("flatline@1..2:channels=3,saturate@3..4:channels=128", 1)
+    counts = [radio.spoil_counts(np.full(8, k, np.int32), k).tolist() for k in range(0, 1250, 10)]
+    assert counts[30] == [250, 250, 300, 300, 300, 300, 300, 300]
+    assert counts[80] == [800] * 7 + [(1 << 23) - 1]
+    assert counts[110] == [1100] * 8
 
 
 # -- on a pty --------------------------------------------------------------------------------------
@@ -271,6 +339,27 @@ def test_an_unplugged_device_ends_the_pump() -> None:
         device.close()
         os.close(notify_fd)
     assert [(one.what, one.packet) for one in emulator.log] == [("unplug", 25)]
+
+
+def test_an_unplugged_board_is_back_at_another_terminal_and_once_only() -> None:
+    paths: list[str] = []
+    spec = "unplug@0.1..0.2"
+    with CytonEmulator(signal(250), faults=spec, at_end="loop", replugged=paths.append) as board:
+        fd = os.open(board.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        os.write(fd, b"b")
+        deadline = time.monotonic() + WITHIN_S
+        while not paths and time.monotonic() < deadline:
+            select.select([], [], [], 0.01)
+        os.close(fd)
+        assert paths and board.alive
+        fd = os.open(paths[0], os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        os.write(fd, b"b")
+        found = Parser().feed(read_for(fd, 60))[:60]
+        os.close(fd)
+        assert (found["counter"] == np.arange(60)).all()
+        first_ns = board.t0_ns + 0.2e9
+        assert time.monotonic_ns() >= first_ns + 59 * board.period_ns
+        assert [one.what for one in board.log] == ["unplug"]
 
 
 def test_a_loop_goes_on_with_the_counter() -> None:

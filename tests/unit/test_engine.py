@@ -23,7 +23,7 @@ from phantomd.core.hist import Histogram
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Intake
 from phantomd.core.ring import Ring
 from phantomd.engine.engine import Engine
-from phantomd.engine.events import TickEvent, describe
+from phantomd.engine.events import TickEvent, describe, marker_of
 from phantomd.engine.plan import make_idle, make_source
 from phantomd.engine.publish import Publisher
 from phantomd.errors import DeviceError
@@ -390,7 +390,23 @@ def test_the_publisher_hands_on_frames_and_events_in_order() -> None:
     assert gap.fields["first_index"] == 500
 
 
-@pytest.mark.parametrize("kind", TickEvent)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_mark_of_the_device_is_a_marker_at_its_samples_time(known: bool) -> None:
+    spec = DeviceSpec("cyton", "cyton:", "cyton", 250.0, MONTAGE)
+    for value, label in ((ord("M"), "M"), (7, "7"), (0x1234, "4660")):
+        marker = marker_of(
+            (5, TickEvent.MARKER, 3, 10, value, 99, 0.0), lambda _: spec if known else None
+        )
+        assert marker is not None and (marker.t_ns, marker.label) == (99, label)
+        assert marker.payload == {
+            "device_id": "cyton" if known else None,
+            "value": value,
+            "index": 10,
+        }
+    assert marker_of((5, TickEvent.GAP, 3, 10, 2, 1, 0.5), lambda _: None) is None
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TickEvent if kind is not TickEvent.MARKER])
 @pytest.mark.parametrize("known", [True, False])
 def test_each_event_of_the_tick_has_a_line(kind: TickEvent, known: bool) -> None:
     spec = DeviceSpec("cyton", "cyton:", "cyton", 250.0, MONTAGE)

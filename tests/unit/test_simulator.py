@@ -14,7 +14,7 @@ from phantomd.core.intake import NATIVE_HEAD_WORDS, Pump
 from phantomd.core.sim import COUNT_UV, PARTS, RAIL_UV
 from phantomd.devices.base import Address
 from phantomd.devices.simulator import SimEvent, Simulator, open_simulator
-from phantomd.devices.simulator_options import FAULTS, KEYS
+from phantomd.devices.simulator_options import FAULTS, KEYS, config_of
 from phantomd.errors import BadAddress, UnsupportedFault
 
 S = 1_000_000_000
@@ -466,3 +466,16 @@ def test_every_option_is_in_the_docs(request: pytest.FixtureRequest) -> None:
     page = (request.config.rootpath / "docs" / "simulator.md").read_text()
     assert [key for key in KEYS if f"`{key}`" not in page] == []
     assert [kind for kind in FAULTS if f"`{kind}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [("silence", "gap", 0.0), ("footer", "drop", 0.05), ("marker", "burst", 1.0)],
+)
+def test_faults_of_bytes_and_radios_are_what_becomes_of_their_samples(
+    name: str, kind: str, value: float
+) -> None:
+    config = config_of(Address.parse(f"simulator:?faults={name}@2"), MONTAGE)
+    (fault,) = config.schedule
+    assert (fault.kind, fault.start) == (kind, 500)
+    assert fault.value == value
