@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
         many=True,
         retry_s=5.0,
     ),
-    "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted"),
+    "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted", retry_s=2.0),
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True, retry_s=5.0),
     "remote": Kind("phantomd.devices.remote", "open_remote", "place_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
