@@ -21,6 +21,12 @@ NOTICED_S = 0.25
 TAKEN_UP_S = 1.0
 
 
+def within(daemon, bound_s: float, begun_s: float) -> None:
+    """Judged against this machine in the same run: how late the loop's own timers were."""
+    late_s = daemon.ledger(None)["loop"].max_us * 1e-6
+    assert time.monotonic() - begun_s < bound_s + 2 * late_s
+
+
 def intake_of(daemon):
     return daemon.engine.slots[0].device.driver.intake
 
@@ -41,7 +47,7 @@ def test_a_headset_goes_on_in_its_own_ring_with_one_line_each_way(run, daemon_at
                 plan = daemon.engine.plan_serial
                 gone_s = time.monotonic()
             await events.until("device", state="lost")
-            assert time.monotonic() - gone_s < NOTICED_S
+            within(daemon, NOTICED_S, gone_s)
             before = intake.next
             await eeg.read(64)
             row = daemon.status().devices[0]
@@ -51,7 +57,7 @@ def test_a_headset_goes_on_in_its_own_ring_with_one_line_each_way(run, daemon_at
                 back_s = time.monotonic()
                 link(path, board.path)
                 again = await events.until("device", state="streaming")
-                assert time.monotonic() - back_s < TAKEN_UP_S
+                within(daemon, TAKEN_UP_S, back_s)
                 frame = await until_frame(eeg, whole)
                 assert frame["flags"] & Flag.DISCONTINUITY
                 assert intake_of(daemon) is intake and daemon.engine.plan_serial == plan
@@ -94,9 +100,11 @@ def test_a_missing_headset_costs_no_attempts_until_something_happens(
             assert len(attempts) <= 5  # after 0, 0.25, 0.75, 1.75 s, and perhaps one more
             before = len(attempts)
             (tmp_path / "tty").symlink_to(tmp_path / "nothing")
-            async with asyncio.timeout(TAKEN_UP_S):
+            begun_s = time.monotonic()
+            async with asyncio.timeout(10):
                 while len(attempts) == before:
                     await asyncio.sleep(0.005)
+            within(daemon, TAKEN_UP_S, begun_s)
 
     run(go())
 
@@ -117,7 +125,7 @@ def test_a_node_that_is_gone_is_a_loss_though_its_descriptor_still_reads(run, da
                 path.unlink()
                 gone_s = time.monotonic()
                 told = await events.until("device", state="lost")
-                assert time.monotonic() - gone_s < NOTICED_S
+                within(daemon, NOTICED_S, gone_s)
                 assert f"{node} is gone" in told["message"]
 
     run(go())
