@@ -7,11 +7,13 @@ Environment switches (all off by default):
   PHANTOMD_EXT=ring,clock               build only these extensions
 """
 
+import copy
 import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 # Which C files stand behind which extension. Each extension carries its own
 # copy: they have no state of their own, so nothing is shared but memory layout.
@@ -103,8 +105,19 @@ def extensions() -> list[Extension]:
     ]
 
 
+class BuildExt(build_ext):
+    """Extensions are built side by side, and share C files: each has objects of its own, or one
+    would be linked with what another is just writing."""
+
+    def build_extension(self, ext: Extension) -> None:
+        own = copy.copy(self)
+        own.build_temp = str(Path(self.build_temp, ext.name.rpartition(".")[2]))
+        super(BuildExt, own).build_extension(ext)
+
+
 debug = flag("PHANTOMD_DEBUG")
 setup(
+    cmdclass={"build_ext": BuildExt},
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions(),

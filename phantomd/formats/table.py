@@ -60,7 +60,7 @@ def read_openbci_text(path: Path, *, truncated: bool = False) -> Recording:
     if text.accel_g is not None:
         channels += [Channel(f"accel_{axis}_g", "g", "aux") for axis in "xyz"]
         values = np.hstack((values, text.accel_g))
-    notes = [f"{text.n_skipped} lines were cut short"] if text.n_skipped else []
+    notes = [f"lines that were cut short: {text.n_skipped}"] if text.n_skipped else []
     return Recording(
         path=path,
         format="OpenBCI",

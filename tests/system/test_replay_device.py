@@ -1,14 +1,17 @@
 """A recording in a live daemon: its labels, samples, markers, and its end; a journal played."""
 
 import asyncio
+import json
 
 import made
 import msgpack
 import numpy as np
+from live import FRAME as LIVE_FRAME
 from live import EegClient
 from running import Events, ask
 from served import WAIT_S
 
+from phantomd.cli.phantomctl import run as phantomctl
 from phantomd.contracts import MONTAGE, EegHeader, Flag
 from phantomd.core.intake import NEVER
 from phantomd.devices.base import Address
@@ -101,3 +104,32 @@ def test_a_journal_of_a_run_plays_the_samples_that_were_taken_in(run, daemon_at,
     there = [index for index in range(ring.next) if ring.read(index)[2] & 1 == 0]
     assert there == places
     assert np.abs(np.diff(arrivals) / 4e6 - np.diff(places)).max() < 10
+
+
+def test_the_command_replays_a_journal_as_the_daemon_streamed_it(
+    run, daemon_at, tmp_path, capfdbinary
+):
+    path = tmp_path / "run.pdj"
+
+    async def record():
+        async with daemon_at('devices=["simulator:?seed=3&drop=0.03"]') as daemon:
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
+            await eeg.read(40)
+            await daemon.journal_start(str(path))
+            await eeg.read(160)
+            await daemon.journal_stop()
+            return eeg.frames
+
+    live = run(record())
+    assert phantomctl(["replay", str(path), "--json", "--out", str(tmp_path)]) == 0
+    summary = json.loads(capfdbinary.readouterr().out)
+    assert summary["format"] == "journal" and summary["device"]["complete"]
+    data = (tmp_path / "eeg.bin").read_bytes()
+    again = np.frombuffer(data[EegHeader.size(data[:12]) :], LIVE_FRAME)
+    sent = {int(row["index"]): row for row in np.frombuffer(live, LIVE_FRAME)}
+    same = [row for row in again if int(row["index"]) in sent]
+    assert len(same) > 100
+    for row in same:
+        live_row = sent[int(row["index"])]
+        assert row["t_ns"] == live_row["t_ns"]
+        assert row["values"].tobytes() == live_row["values"].tobytes()
