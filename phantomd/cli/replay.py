@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ from phantomd.cli import output
 from phantomd.cli.invocation import Invocation, command
 from phantomd.contracts import JSON_STREAMS, PORTS, EegHeader, Flag
 from phantomd.errors import PhantomError, UsageError
+
+_FRAMES_AT_ONCE = 1024
+#: Of a frame on 7069: index, t_ns, flags, age_us.
+_HEAD = struct.Struct("<QqII")
 
 
 def add(app: typer.Typer) -> None:
@@ -57,6 +62,7 @@ def _replay(
     with ExitStack() as files:
         told = _Told(wanted, out, files)
         ran = rerun(file, told, config, options, pace)
+        told.flush()
     summary = {
         "file": ran.file,
         "format": ran.kind,
@@ -90,6 +96,7 @@ class _Told:
         self._gaps = 0
         self._labels: tuple[str, ...] = ()
         self._frame_bytes = 0
+        self._waiting: list[bytes] = []
 
     def opened(self, header: EegHeader) -> None:
         self._labels, self._frame_bytes = header.labels, header.frame_bytes
@@ -102,31 +109,34 @@ class _Told:
             )
 
     def frames(self, data: bytes, n: int) -> None:
+        self._seq["eeg"] += n
+        self._waiting.append(data)
+        if len(self._waiting) >= _FRAMES_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Frames come one by one; they are counted and written in bulk."""
         import numpy as np
 
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        if not data:
+            return
         self._write("eeg", data)
-        rows = np.frombuffer(data, np.uint8).reshape(n, self._frame_bytes)
+        rows = np.frombuffer(data, np.uint8).reshape(-1, self._frame_bytes)
         flags = np.ascontiguousarray(rows[:, 16:20]).view("<u4").ravel()
         for flag in Flag:
-            self._flags[str(flag.name)] += int(np.count_nonzero(flags & flag))
+            self._flags[str(flag.name)] += int(np.count_nonzero(flags & int(flag)))
         if "eeg" in self._wanted:
-            envelope = self._envelope("eeg", "", json=True)
             for row in rows:
-                head = row[:24].tobytes()
-                values = row[24:].tobytes()
-                sys.stdout.buffer.write(
-                    envelope.data(
-                        int.from_bytes(head[:8], "little"),
-                        int.from_bytes(head[8:16], "little", signed=True),
-                        int.from_bytes(head[20:24], "little"),
-                        bool(head[16] & Flag.LATE),
-                        {
-                            "flags": int.from_bytes(head[16:20], "little"),
-                            "values": np.frombuffer(values, "<f4").tolist(),
-                        },
-                    )
-                )
-        self._seq["eeg"] += n
+                self._print_frame(row.tobytes())
+
+    def _print_frame(self, frame: bytes) -> None:
+        index, t_ns, flags, age_us = _HEAD.unpack_from(frame)
+        values = [value[0] for value in struct.iter_unpack("<f", frame[_HEAD.size :])]
+        envelope = self._envelope("eeg", "", json=True)
+        data = {"flags": flags, "values": values}
+        sys.stdout.buffer.write(envelope.data(index, t_ns, age_us, bool(flags & Flag.LATE), data))
 
     def say(
         self, stream: str, t_ns: int | None, data: Mapping[str, Any], late: bool = False
@@ -135,6 +145,7 @@ class _Told:
         self._seq[stream] += 1
         self._gaps += stream == "events" and data.get("kind") == "gap"
         if stream in self._wanted:
+            self.flush()  # lines stand in the order of their making
             line = self._envelope(stream, "", json=True)
             sys.stdout.buffer.write(line.data(seq, t_ns, None, late, data))
         if self._out is not None:
