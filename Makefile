@@ -105,6 +105,7 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.spectrum_plot --plot docs/img/spectrum.png
 	$(BIN)/python -m benches.connectivity_plot --plot docs/img/connectivity.png
 	$(BIN)/python -m benches.artifact_eval --plot docs/img/artifacts.png
+	$(BIN)/python -m benches.spike_plot --plot docs/img/spikes.png
 
 # Left out: what measures memory or signals, which the sanitizer changes.
 sanitize: tools                         ## the whole Python suite over a core built with ASan and UBSan

@@ -24,6 +24,7 @@ ANALYSIS = ["time", "ring", "analysis", *SOS, *CCA]
 SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
+SPIKE = ["time", "sos", "spike", "spike_noise", "spike_median", "spike_run"]
 SOURCES = {
     "ring": ["ring"],
     "hist": ["hist"],
@@ -34,6 +35,7 @@ SOURCES = {
     "clock": ["time", "clock"],
     "resample": ["resample"],
     "sos": ["time", *SOS],
+    "spike": SPIKE,
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],

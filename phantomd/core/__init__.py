@@ -7,3 +7,4 @@ from phantomd.core.pll import PhaseTracker as PhaseTracker
 from phantomd.core.sos import FilterBank as FilterBank
 from phantomd.core.spectrum import Spectrogram as Spectrogram
 from phantomd.core.spectrum import Welch as Welch
+from phantomd.core.spike import SpikeDetector as SpikeDetector
