@@ -36,6 +36,8 @@ SOURCES = {
     "resample": ["resample"],
     "sos": ["time", *SOS],
     "spike": SPIKE,
+    "spd": ["spd", "spd_eigen", "spd_covariance"],
+    "broadband": ["ring", "broadband", *SPIKE],
     "intake": INTAKE,
     "cyton": [*INTAKE, "cyton"],
     "sim": [*INTAKE, "sim", "sim_signal", "noise"],

@@ -14,6 +14,7 @@
 static struct pd_spsc *journal_of(struct pd_driver *driver, int64_t t_ns)
 {
     struct pd_intake *intake = driver->intake;
+    if (intake == NULL) return NULL;
     struct pd_spsc *tap = atomic_load_explicit(&intake->tap, memory_order_acquire);
     if (tap == intake->tap_begun) return tap;
     intake->tap_begun = tap;

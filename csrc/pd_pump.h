@@ -23,7 +23,8 @@
 
 struct pd_driver {
     void *self;
-    struct pd_intake *intake;
+    struct pd_intake *intake;       /* NULL: no samples of the grid (pd_broadband.h), no journal;
+                                       by the clock alone */
     /* Bytes that were read at arrival_ns; NULL for a driver by the clock. */
     void (*feed)(void *self, const uint8_t *bytes, size_t n, int64_t arrival_ns);
     /* Hand over all that has arrived by now_ns, and return the instant of the

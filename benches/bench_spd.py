@@ -1,0 +1,84 @@
+"""SPD matrices beside pyRiemann and SciPy: the oracle's distance, tangent vectors, a mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.linalg import eigvalsh
+
+from phantomd.core.spd import Spd
+
+Array = npt.NDArray[np.float64]
+
+SIZES = (8, 32, 64)
+MATRICES = 40
+DISTANCE = "spd: distance, {} x {}"
+TANGENT = "spd: tangent vector, {} x {}"
+MEAN = f"spd: mean of {MATRICES}, 8 x 8"
+COVARIANCE = "spd: Ledoit-Wolf covariance, 250 x 8"
+
+
+def random_spd(n: int, seed: int) -> Array:
+    rng = np.random.default_rng([n, seed])
+    x = rng.standard_normal((4 * n, n)) * rng.uniform(0.3, 3, n)
+    return np.asarray(x.T @ x / len(x))
+
+
+def pyriemann(name: str) -> Any:
+    return pytest.importorskip(f"pyriemann.geometry.{name}", reason="no pyRiemann: a peer less")
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("who", ["phantomd", "pyriemann", "scipy_eigvalsh"])
+def test_distance(benchmark: Any, n: int, who: str) -> None:
+    benchmark.group = DISTANCE.format(n, n)
+    a, b = random_spd(n, 1), random_spd(n, 2)
+    ours = Spd(n).distance
+    calls: dict[str, Callable[[], Any]] = {
+        "phantomd": lambda: ours(a, b),
+        "scipy_eigvalsh": lambda: np.sqrt((np.log(eigvalsh(a, b)) ** 2).sum()),
+    }
+    if who == "pyriemann":
+        theirs = pyriemann("distance").distance_riemann
+        calls[who] = lambda: theirs(a, b)
+    assert abs(calls[who]() / ours(a, b) - 1) <= 1e-10
+    benchmark(calls[who])
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("who", ["phantomd", "pyriemann"])
+def test_tangent(benchmark: Any, n: int, who: str) -> None:
+    benchmark.group = TANGENT.format(n, n)
+    a, b = random_spd(n, 1), random_spd(n, 2)
+    ours = Spd(n).tangent
+    call = ours if who == "phantomd" else pyriemann("tangentspace").tangent_space
+    assert abs(call(a, b) - ours(a, b)).max() <= 1e-10
+    benchmark(call, a, b)
+
+
+@pytest.mark.benchmark(group=MEAN)
+@pytest.mark.parametrize("who", ["phantomd", "pyriemann"])
+def test_mean(benchmark: Any, who: str) -> None:
+    x = np.array([random_spd(8, seed) for seed in range(MATRICES)])
+    ours = Spd(8).mean
+    call = ours if who == "phantomd" else pyriemann("mean").mean_riemann
+    assert abs(call(x) - ours(x)).max() <= 1e-10
+    benchmark(call, x)
+
+
+@pytest.mark.benchmark(group=COVARIANCE)
+@pytest.mark.parametrize("who", ["phantomd", "scikit_learn"])
+def test_covariance(benchmark: Any, who: str) -> None:
+    x = np.random.default_rng(0).standard_normal((250, 8))
+    ours = Spd(8).covariance
+    if who == "phantomd":
+        benchmark(ours, x, kind="ledoit-wolf")
+        return
+    reason = "scikit-learn is not installed: a peer less"
+    module = pytest.importorskip("sklearn.covariance", reason=reason)
+    assert abs(module.ledoit_wolf(x)[0] - ours(x, kind="ledoit-wolf")).max() <= 1e-10
+    benchmark(module.ledoit_wolf, x)
