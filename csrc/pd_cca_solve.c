@@ -1,5 +1,6 @@
-/* Vectors are the compiler's own (vector_size), as in pd_sos_run.c: eight targets
- * go through the same operations, and no lane's result depends on another's. */
+/* Vectors are the compiler's own (vector_size), as in pd_sos_run.c, half as wide as PD_CCA_LANES
+ * for the same reason: four targets go through the same operations, and no lane's result depends
+ * on another's. */
 #include "pd_cca_solve.h"
 
 #include <float.h>
@@ -9,11 +10,12 @@
 
 #define INLINED static inline __attribute__((always_inline))
 #define MOST (2 * PD_CCA_MAX_HARMONICS)     /* rows of the eigenvalue problem */
+#define WIDTH 4                     /* lanes of a vector: PD_CCA_LANES is a multiple */
 #define ROUNDS 100                  /* not reached: half of twenty eigenvalues equal take 77 */
 
-typedef double lanes __attribute__((vector_size(PD_CCA_LANES * sizeof(double)),
+typedef double lanes __attribute__((vector_size(WIDTH * sizeof(double)),
                                     aligned(sizeof(double)), may_alias));
-typedef int64_t truth __attribute__((vector_size(PD_CCA_LANES * sizeof(int64_t)),
+typedef int64_t truth __attribute__((vector_size(WIDTH * sizeof(int64_t)),
                                      aligned(sizeof(double))));
 
 /* -- the channels ------------------------------------------------------------------ */
@@ -97,7 +99,7 @@ void pd_cca_factorise(struct pd_cca_factor *factor, double *gram, size_t stride,
 
 INLINED void root(lanes *values)
 {
-    for (uint32_t lane = 0; lane < PD_CCA_LANES; lane++) (*values)[lane] = sqrt((*values)[lane]);
+    for (uint32_t lane = 0; lane < WIDTH; lane++) (*values)[lane] = sqrt((*values)[lane]);
 }
 
 /* rows[k] = row k of L⁻¹ Cxy R⁻¹, whose singular values are the correlations. */
@@ -235,7 +237,7 @@ INLINED void largest_eigenvalue(const lanes *diagonal, const lanes *off, uint32_
         x = EITHER(going, x - step, x);
         going &= step > 2 * DBL_EPSILON * x;
         int64_t any = 0;
-        for (uint32_t lane = 0; lane < PD_CCA_LANES; lane++) any |= going[lane];
+        for (uint32_t lane = 0; lane < WIDTH; lane++) any |= going[lane];
         if (!any) break;
     }
     *largest = x;
@@ -248,7 +250,7 @@ void pd_cca_largest(const struct pd_cca_factor *factor, const struct pd_cca_cros
     lanes a[MOST][MOST], diagonal[MOST], off[MOST];
     lanes *rows = (lanes *)work;
     const lanes zero = {0};
-    for (uint32_t first = 0; first < problem->target_lanes; first += PD_CCA_LANES) {
+    for (uint32_t first = 0; first < problem->target_lanes; first += WIDTH) {
         whiten(factor, problem, first, rows);
         uint32_t n = square(rows, factor->rank, 2 * problem->n_harmonics, a);
         tridiagonalise(a, n, diagonal, off);

@@ -1,5 +1,5 @@
-/* Vectors are the compiler's own (vector_size), as in pd_sos_run.c: sums over samples have to
- * stay in registers. Each sum adds its samples oldest first, whatever the lanes. */
+/* Vectors are the compiler's own (vector_size), as in pd_sos_run.c, and as wide: sums over
+ * samples have to stay in registers. Each sum adds its samples oldest first, whatever the lanes. */
 #include "pd_cca_sums.h"
 
 #include <string.h>
@@ -8,11 +8,11 @@
 #include "pd_simd.h"
 
 #define INLINED static inline __attribute__((always_inline))
-#define LANES PD_CCA_LANES
-#define TILE 6                      /* channels at a time: 12 of 16 registers of 256 bits */
+#define WIDTH 4                     /* lanes of a vector: PD_CCA_LANES is a multiple */
+#define TILE 6                      /* channels at a time: sums enough to hide an addition's latency */
 #define MOST_PARTS 5
 
-typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned(sizeof(double)),
+typedef double lanes __attribute__((vector_size(WIDTH * sizeof(double)), aligned(sizeof(double)),
                                     may_alias));
 
 #define AT(pointer, place) (*(lanes *)((pointer) + (place)))
@@ -22,7 +22,7 @@ typedef double lanes __attribute__((vector_size(LANES * sizeof(double)), aligned
 INLINED void gather_tile(const uint32_t tile, double *cross, uint32_t width, const double *x,
                          uint32_t stride, const double *rows, uint32_t n)
 {
-    for (uint32_t r = 0; r < width; r += LANES) {
+    for (uint32_t r = 0; r < width; r += WIDTH) {
         lanes sum[TILE];
         for (uint32_t c = 0; c < tile; c++) sum[c] = READ(cross, (size_t)c * width + r);
         for (uint32_t row = 0; row < n; row++) {
@@ -66,12 +66,12 @@ void pd_cca_gather(const struct pd_cca_shape *shape, double *into, const double 
     for (uint32_t row = 0; row < n; row++) {
         const double *in = samples + (size_t)row * padded;
         double *x = centred + (size_t)row * padded;
-        for (uint32_t c = 0; c < padded; c += LANES) {
+        for (uint32_t c = 0; c < padded; c += WIDTH) {
             AT(x, c) = READ(in, c) - READ(node.base, c);
             AT(node.mean, c) += READ(x, c);
         }
         for (uint32_t i = 0; i < shape->n_channels; i++) {
-            for (uint32_t c = 0; c < padded; c += LANES) {
+            for (uint32_t c = 0; c < padded; c += WIDTH) {
                 AT(node.gram, (size_t)i * padded + c) += x[i] * READ(x, c);
             }
         }
@@ -82,7 +82,7 @@ void pd_cca_gather(const struct pd_cca_shape *shape, double *into, const double 
 /* Cosines and sines, both in the node's own phase, into that of all time. */
 INLINED void turn(double *row, uint32_t half, const double *rotation)
 {
-    for (uint32_t r = 0; r < half; r += LANES) {
+    for (uint32_t r = 0; r < half; r += WIDTH) {
         lanes cosine = READ(row, r), sine = READ(row, half + r);
         lanes c = READ(rotation, r), s = READ(rotation, half + r);
         AT(row, r) = cosine * c - sine * s;
@@ -98,16 +98,16 @@ void pd_cca_finish(const struct pd_cca_shape *shape, double *into, const double 
     uint32_t padded = shape->channel_lanes, width = shape->width, half = width / 2;
     *out.n = n;
     memmove(out.base, raw.base, padded * sizeof *out.base);
-    for (uint32_t c = 0; c < padded; c += LANES) AT(out.mean, c) = READ(raw.mean, c) / (double)n;
-    for (uint32_t r = 0; r < width; r += LANES) AT(out.sums, r) = READ(until, r) - READ(from, r);
+    for (uint32_t c = 0; c < padded; c += WIDTH) AT(out.mean, c) = READ(raw.mean, c) / (double)n;
+    for (uint32_t r = 0; r < width; r += WIDTH) AT(out.sums, r) = READ(until, r) - READ(from, r);
     for (uint32_t i = 0; i < shape->n_channels; i++) {
         double mean = out.mean[i], weight = n * mean;
-        for (uint32_t c = 0; c < padded; c += LANES) {
+        for (uint32_t c = 0; c < padded; c += WIDTH) {
             size_t place = (size_t)i * padded + c;
             AT(out.gram, place) = READ(raw.gram, place) - weight * READ(out.mean, c);
         }
         double *cross = out.cross + (size_t)i * width;
-        for (uint32_t r = 0; r < width; r += LANES) {
+        for (uint32_t r = 0; r < width; r += WIDTH) {
             AT(cross, r) = READ(raw.cross, (size_t)i * width + r) - mean * READ(out.sums, r);
         }
         turn(cross, half, rotation);
@@ -136,7 +136,7 @@ INLINED void combine(const uint32_t n_parts, const struct pd_cca_shape *shape, d
         for (uint32_t p = 0; p < n_parts; p++) shift[p][c] -= mean[c];
     }
     for (uint32_t i = 0; i < shape->n_channels; i++) {
-        for (uint32_t c = 0; c < padded; c += LANES) {
+        for (uint32_t c = 0; c < padded; c += WIDTH) {
             size_t place = (size_t)i * padded + c;
             lanes sum = READ(node[0].gram, place) + n[0] * shift[0][i] * READ(shift[0], c);
             for (uint32_t p = 1; p < n_parts; p++) {
@@ -144,7 +144,7 @@ INLINED void combine(const uint32_t n_parts, const struct pd_cca_shape *shape, d
             }
             AT(out.gram, place) = sum;
         }
-        for (uint32_t r = 0; r < width; r += LANES) {
+        for (uint32_t r = 0; r < width; r += WIDTH) {
             size_t place = (size_t)i * width + r;
             lanes sum = READ(node[0].cross, place) + shift[0][i] * READ(node[0].sums, r);
             for (uint32_t p = 1; p < n_parts; p++) {
@@ -153,7 +153,7 @@ INLINED void combine(const uint32_t n_parts, const struct pd_cca_shape *shape, d
             AT(out.cross, place) = sum;
         }
     }
-    for (uint32_t r = 0; r < width; r += LANES) {
+    for (uint32_t r = 0; r < width; r += WIDTH) {
         lanes sum = READ(node[0].sums, r);
         for (uint32_t p = 1; p < n_parts; p++) sum += READ(node[p].sums, r);
         AT(out.sums, r) = sum;
@@ -183,7 +183,7 @@ void pd_cca_overtones(const struct pd_cca_shape *shape, double *rotation)
     double *cosines = rotation, *sines = rotation + (size_t)shape->n_harmonics * stride;
     for (uint32_t h = 1; h < shape->n_harmonics; h++) {
         size_t at = (size_t)h * stride, before = at - stride;
-        for (uint32_t t = 0; t < stride; t += LANES) {
+        for (uint32_t t = 0; t < stride; t += WIDTH) {
             lanes c = READ(cosines, before + t), s = READ(sines, before + t);
             AT(cosines, at + t) = c * READ(cosines, t) - s * READ(sines, t);
             AT(sines, at + t) = s * READ(cosines, t) + c * READ(sines, t);

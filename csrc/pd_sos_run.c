@@ -2,7 +2,9 @@
  *
  * Vectors are the compiler's own (vector_size, GCC and Clang), not loops over lanes: a
  * section's state has to stay in registers from sample to sample, and GCC keeps arrays of
- * lanes in memory, at seven times the time (benches/sos_lanes.py). */
+ * lanes in memory. Through the sections they are of half the lanes, twice: the states of four
+ * sections are then eight of AVX2's sixteen registers; of all lanes they would be all sixteen, and
+ * in memory again (benches/sos_lanes.py measures the three). */
 #include "pd_sos.h"
 
 #include <math.h>
@@ -13,7 +15,10 @@
 #define BLOCK 32                    /* rows that a group of lanes stays with: in and out, 4 KiB */
 #define FUSED 4                     /* sections that a sample goes through before the next sample
                                        does: they overlap, where one alone waits for itself */
+#define HALF (PD_SOS_LANES / 2)
 
+typedef double half __attribute__((vector_size(HALF * sizeof(double)),
+                                   aligned(sizeof(double)), may_alias));
 typedef double lanes __attribute__((vector_size(PD_SOS_LANES * sizeof(double))));
 typedef double lanes_at __attribute__((vector_size(PD_SOS_LANES * sizeof(double)),
                                        aligned(sizeof(double)), may_alias));
@@ -23,31 +28,40 @@ typedef int64_t bits_at __attribute__((vector_size(PD_SOS_LANES * sizeof(int64_t
 
 #define INLINED static inline __attribute__((always_inline))
 
-/* `count` is a constant at each call, so z and the loops over it become registers. */
-INLINED void run_sections(const struct pd_sos_section *section, const uint32_t count,
-                          double (*state)[2][PD_SOS_LANES], const double *in, double *out,
-                          size_t out_stride, uint32_t n)
+/* `count` is a constant at each call, so z and the loops over it become registers. `state`
+ * is z0 of the first section; PD_SOS_LANES on is z1, and again as far the next section. */
+INLINED void run_half(const struct pd_sos_section *section, const uint32_t count, double *state,
+                      const double *in, double *out, size_t out_stride, uint32_t n)
 {
     struct pd_sos_section s[FUSED];
-    lanes z0[FUSED], z1[FUSED];
+    half z0[FUSED], z1[FUSED];
     for (uint32_t i = 0; i < count; i++) {
         s[i] = section[i];
-        z0[i] = *(const lanes_at *)state[i][0];
-        z1[i] = *(const lanes_at *)state[i][1];
+        z0[i] = *(const half *)(state + 2 * i * PD_SOS_LANES);
+        z1[i] = *(const half *)(state + (2 * i + 1) * PD_SOS_LANES);
     }
     for (uint32_t row = 0; row < n; row++) {
-        lanes x = *(const lanes_at *)(in + row * PD_SOS_LANES);
+        half x = *(const half *)(in + row * PD_SOS_LANES);
         for (uint32_t i = 0; i < count; i++) {
-            lanes y = s[i].b0 * x + z0[i];
+            half y = s[i].b0 * x + z0[i];
             z0[i] = s[i].b1 * x - s[i].a1 * y + z1[i];
             z1[i] = s[i].b2 * x - s[i].a2 * y;
             x = y;
         }
-        *(lanes_at *)(out + row * out_stride) = x;
+        *(half *)(out + row * out_stride) = x;
     }
     for (uint32_t i = 0; i < count; i++) {
-        *(lanes_at *)state[i][0] = z0[i];
-        *(lanes_at *)state[i][1] = z1[i];
+        *(half *)(state + 2 * i * PD_SOS_LANES) = z0[i];
+        *(half *)(state + (2 * i + 1) * PD_SOS_LANES) = z1[i];
+    }
+}
+
+INLINED void run_sections(const struct pd_sos_section *section, const uint32_t count,
+                          double (*state)[2][PD_SOS_LANES], const double *in, double *out,
+                          size_t out_stride, uint32_t n)
+{
+    for (uint32_t from = 0; from < PD_SOS_LANES; from += HALF) {
+        run_half(section, count, state[0][0] + from, in + from, out + from, out_stride, n);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #define JOIN_(name, suffix) name##_##suffix
 #define JOIN(name, suffix) JOIN_(name, suffix)
+#define run_half JOIN(run_half, SUFFIX)
 #define run_sections JOIN(run_sections, SUFFIX)
 #define portion JOIN(portion, SUFFIX)
 #define run_band JOIN(run_band, SUFFIX)
