@@ -336,3 +336,24 @@ class AnsweredTwice(BadAnswer):
     """A second answer to the same packet."""
 
     code = "answered-twice"
+
+
+# -- decoders --------------------------------------------------------------------------------------
+
+
+class DecoderError(PhantomError):
+    """A decoder that can't be made, fitted, saved or loaded."""
+
+    code = "bad-decoder"
+
+
+class NotFitted(DecoderError):
+    """It is asked before it has learned anything."""
+
+    code = "not-fitted"
+
+
+class WrongUnits(DecoderError):
+    """Another number of units than it was fitted to."""
+
+    code = "wrong-units"
