@@ -18,9 +18,10 @@ from setuptools.command.build_ext import build_ext
 # Which C files stand behind which extension. Each extension carries its own
 # copy: they have no state of their own, so nothing is shared but memory layout.
 SOS = ["sos", "sos_run"]
-CCA = ["noise", "cca", "cca_init", "cca_sums", "cca_solve"]
-ARTIFACT = ["noise", "artifact", "artifact_read", "artifact_sums"]
-ANALYSIS = ["time", "ring", "analysis", *SOS, *CCA]
+CCA = ["cca", "cca_init", "cca_sums", "cca_solve"]
+ARTIFACT = ["artifact", "artifact_read", "artifact_sums"]
+PLL = ["pll", "pll_init", "pll_tables", "pll_run"]
+ANALYSIS = ["time", "ring", "noise", "analysis", *SOS, *CCA, *ARTIFACT, *PLL]
 SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
@@ -45,13 +46,14 @@ SOURCES = {
     "play": [*INTAKE, "play"],
     "remote": [*INTAKE, "remote"],
     "journal": ["time", "ring", "spsc", "journal", "intake"],
-    "artifact": ARTIFACT,
-    "cca": CCA,
+    "cca": ["noise", *CCA],
+    "artifact": ["noise", *ARTIFACT],
+    "pll": ["noise", *PLL],
     "analysis": ANALYSIS,
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
     "spectrum": SPECTRUM,
+    "spd": ["spd", "spd_covariance", "spd_eigen"],
     "connectivity": [*SPECTRUM, *CONNECTIVITY],
-    "pll": ["noise", "pll", "pll_init", "pll_tables", "pll_run"],
 }
 
 

@@ -29,13 +29,23 @@ static int is_possible(const struct pd_analysis_config *config)
     if (config->n_cca && (config->cca.n_channels != config->n_picks ||
                           config->cca.rate_hz != config->rate_hz || !pd_cca_bytes(&config->cca)))
         return 0;
+    if (config->pll.n_channels && (config->pll.n_channels != config->n_picks ||
+                                   config->pll.rate_hz != config->rate_hz ||
+                                   !pd_pll_bytes(&config->pll)))
+        return 0;
+    if (config->artifact.n_channels && (config->artifact.n_channels != config->n_channels ||
+                                        config->artifact.rate_hz != config->rate_hz ||
+                                        !pd_artifact_bytes(&config->artifact)))
+        return 0;
     return n_bands(config) == 0 || pd_sos_state_bytes(config->n_sections, config->n_picks) != 0;
 }
 
 uint32_t pd_analysis_values(const struct pd_analysis_config *config)
 {
     uint32_t rho = config->n_cca ? config->n_cca * config->cca.n_windows * config->cca.n_targets : 0;
-    return config->n_power * config->n_picks + rho;
+    return config->n_power * config->n_picks + rho +
+           (config->pll.n_channels ? config->n_picks * PD_ANALYSIS_PHASES : 0) +
+           (config->artifact.n_channels ? PD_ARTIFACT_KINDS * PD_ANALYSIS_SCORES : 0);
 }
 
 static size_t squares_bytes(const struct pd_analysis_config *config)
@@ -52,7 +62,9 @@ size_t pd_analysis_arena_bytes(const struct pd_analysis_config *config)
 {
     if (!is_possible(config)) return 0;
     return align64(sizeof(struct pd_analysis_state)) + squares_bytes(config) + filter_bytes(config) +
-           (config->n_cca ? config->n_cca * align64(pd_cca_bytes(&config->cca)) : 0);
+           (config->n_cca ? config->n_cca * align64(pd_cca_bytes(&config->cca)) : 0) +
+           (config->pll.n_channels ? align64(pd_pll_bytes(&config->pll)) : 0) +
+           (config->artifact.n_channels ? align64(pd_artifact_bytes(&config->artifact)) : 0);
 }
 
 static size_t row_bytes(uint32_t a_row)
@@ -64,6 +76,7 @@ size_t pd_analysis_scratch_bytes(const struct pd_analysis_config *config)
 {
     if (!is_possible(config)) return 0;
     return row_bytes(n_bands(config) * config->n_picks) + row_bytes(config->n_picks) +
+           row_bytes(config->n_channels) +
            align64(PD_WINDOW_WORDS(pd_analysis_values(config)) * sizeof(uint64_t));
 }
 
@@ -100,16 +113,30 @@ int pd_analysis_init(struct pd_analysis *analysis, const struct pd_analysis_conf
         if (rc) return rc;
         at += align64(pd_cca_bytes(&config->cca));
     }
+    if (config->pll.n_channels) {
+        analysis->pll = (struct pd_pll *)(void *)at;
+        int rc = pd_pll_init(analysis->pll, &config->pll);
+        if (rc) return rc;
+        at += align64(pd_pll_bytes(&config->pll));
+    }
+    if (config->artifact.n_channels) {
+        analysis->artifact = (struct pd_artifact *)(void *)at;
+        int rc = pd_artifact_init(analysis->artifact, &config->artifact);
+        if (rc) return rc;
+    }
     at = scratch;
     analysis->work = (double *)(void *)at;
     at += row_bytes(n_bands(config) * config->n_picks);
     analysis->rows = (double *)(void *)at;
     at += row_bytes(config->n_picks);
+    analysis->raw = (double *)(void *)at;
+    at += row_bytes(config->n_channels);
     analysis->frame = (uint64_t *)(void *)at;
 
     struct pd_analysis_state *state = analysis->state;
     state->next = state->begun = next;
     state->window_next = -1;
+    state->newest_ns = state->artifact_until_ns = PD_NO_TIME;
     state->block[0] = (struct pd_analysis_block){ .first = next, .until = next,
                                                   .arrival_ns = PD_NO_TIME,
                                                   .flags = PD_WINDOW_FILLING };
@@ -127,7 +154,11 @@ static void run_kernels(struct pd_analysis *analysis)
     const struct pd_analysis_config *config = &analysis->config;
     const uint32_t n = analysis->n_rows, picks = config->n_picks, bands = n_bands(config);
     analysis->n_rows = 0;
-    if (n == 0 || bands == 0) return;
+    if (n == 0) return;
+    if (analysis->pll) pd_pll_push(analysis->pll, analysis->rows, picks, n);
+    if (analysis->artifact)
+        pd_artifact_push(analysis->artifact, analysis->raw, config->n_channels, n, analysis->lost);
+    if (bands == 0) return;
     pd_sos_run(&analysis->sos, analysis->rows, picks, n, analysis->work, (size_t)bands * picks,
                NULL);
     double *squares = analysis->squares +
@@ -154,6 +185,8 @@ static void begin_segment(struct pd_analysis *analysis, uint64_t index)
     run_kernels(analysis);
     if (n_bands(&analysis->config)) pd_sos_reset(&analysis->sos);
     for (uint32_t i = 0; i < analysis->config.n_cca; i++) pd_cca_reset(analysis->cca[i]);
+    if (analysis->pll) pd_pll_reset(analysis->pll);
+    if (analysis->artifact) pd_artifact_reset(analysis->artifact);
     state->begun = index;
     state->n_blocks = 0;
     open_block(analysis)->flags |= PD_WINDOW_FILLING;
@@ -198,6 +231,10 @@ void pd_analysis_take(struct pd_analysis *analysis, uint64_t index, int64_t t_ns
         row[i] = values[config->pick[i]] - mean;
         hole |= !(fabs(row[i]) <= PD_SOS_LARGEST);
     }
+    memcpy(analysis->raw + (size_t)analysis->n_rows * config->n_channels, values,
+           config->n_channels * sizeof(double));
+    analysis->lost[analysis->n_rows] = flags & PD_SIGNAL_LOST ? 1 : 0;
+    state->newest_ns = t_ns;
     block->holes += (uint32_t)hole;
     block->until = state->next = index + 1;
     if (++analysis->n_rows == PD_ANALYSIS_BLOCK) run_kernels(analysis);
@@ -259,6 +296,43 @@ static void read_correlations(struct pd_analysis *analysis, double *out)
     }
 }
 
+static void read_phases(struct pd_analysis *analysis, double *out)
+{
+    const struct pd_analysis_state *state = analysis->state;
+    struct pd_pll *pll = analysis->pll;
+    if (pll->count && state->newest_ns != PD_NO_TIME)
+        pd_pll_tie(pll, pll->count - 1, state->newest_ns);
+    for (uint32_t i = 0; i < analysis->config.n_picks; i++, out += PD_ANALYSIS_PHASES) {
+        struct pd_pll_report r;
+        pd_pll_read(pll, i, &r);
+        const double values[PD_ANALYSIS_PHASES] = {
+            r.phase_rad, r.ref_phase_rad, r.phase_error_rad, r.phase_error_mean, r.phase_error_var,
+            r.plv, r.sd_rad, r.frequency_hz, r.amplitude_uv, r.snr_db, r.subharmonic,
+            r.defined ? r.locked : NAN,
+        };
+        memcpy(out, values, sizeof values);
+    }
+}
+
+/* Returns the window's flags. */
+static uint32_t read_artifacts(struct pd_analysis *analysis, double *out)
+{
+    const struct pd_analysis_config *config = &analysis->config;
+    struct pd_artifact_report r;
+    pd_artifact_read(analysis->artifact, &r);
+    uint32_t flags = r.samples ? 0 : PD_WINDOW_REJECTED;
+    for (uint32_t kind = 0; kind < PD_ARTIFACT_KINDS; kind++, out += PD_ANALYSIS_SCORES) {
+        int counts = config->rejects >> kind & r.available >> kind & 1;
+        if (counts && r.score[kind] >= 0.5) flags |= PD_WINDOW_REJECTED | PD_WINDOW_ARTIFACT;
+        if (counts && r.undefined[kind]) flags |= PD_WINDOW_REJECTED;
+        out[0] = r.score[kind];
+        out[1] = r.value[kind];
+        out[2] = r.channel[kind] < config->n_channels ? r.channel[kind] : NAN;
+        out[3] = r.available >> kind & 1 ? r.undefined[kind] : NAN;
+    }
+    return flags;
+}
+
 void pd_analysis_close(struct pd_analysis *analysis, int64_t now_ns, int64_t grid_t0_ns,
                        uint32_t flags)
 {
@@ -292,7 +366,14 @@ void pd_analysis_close(struct pd_analysis *analysis, int64_t now_ns, int64_t gri
         if (window->arrival_ns == PD_NO_TIME) window->arrival_ns = block->arrival_ns;
     }
     read_powers(analysis, window, holes, window->value);
-    read_correlations(analysis, window->value + config->n_power * config->n_picks);
+    double *at = window->value + config->n_power * config->n_picks;
+    read_correlations(analysis, at);
+    at += config->n_cca ? config->n_cca * config->cca.n_windows * config->cca.n_targets : 0;
+    if (analysis->pll) read_phases(analysis, at);
+    at += analysis->pll ? config->n_picks * PD_ANALYSIS_PHASES : 0;
+    if (analysis->artifact) window->flags |= read_artifacts(analysis, at);
+    if (window->flags & PD_WINDOW_ARTIFACT)
+        state->artifact_until_ns = window->end_ns + config->step_ns;
     if (!analysis->muted) pd_ring_push(analysis->windows, analysis->frame);
 
     if (state->n_blocks < config->n_steps) state->n_blocks++;

@@ -7,7 +7,9 @@
  * Bands: mean square of each band and channel over the window, kept as sums a step, which are
  * added up anew for each window. NaN where a filter had not settled at the window's first sample or
  * a sample of it was lost and not bridged. CCA: correlations of every target, for each of its
- * own windows and bands, at the window's end.
+ * own windows and bands, at the window's end. Phase: of each channel, near one frequency.
+ * Artifacts: of all channels, as the electrodes give them; a window is rejected where one of the
+ * kinds that reject has a score of 0.5 or more, or can't be told for a channel.
  *
  * Owner: the tick thread, or whoever steps the virtual clock. Nothing blocks or allocates. The
  * arena is the caller's: plain state without pointers, which the journal saves after the source's.
@@ -18,9 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pd_artifact.h"
 #include "pd_cca.h"
 #include "pd_clock.h"
 #include "pd_native.h"
+#include "pd_pll.h"
 #include "pd_ring.h"
 #include "pd_sos.h"
 #include "pd_window.h"
@@ -28,6 +32,8 @@
 #define PD_ANALYSIS_MAX_STEPS 64    /* of a window */
 #define PD_ANALYSIS_MAX_CCA 8       /* bands that CCA looks at */
 #define PD_ANALYSIS_BLOCK 32        /* samples that go through the kernels together */
+#define PD_ANALYSIS_PHASES 12       /* doubles of a channel's phase */
+#define PD_ANALYSIS_SCORES 4        /* doubles of a kind of artifact */
 
 struct pd_analysis_config {
     double rate_hz;
@@ -44,6 +50,9 @@ struct pd_analysis_config {
     const struct pd_sos_section *sections;
     uint32_t n_power, n_cca, n_sections;
     struct pd_cca_config cca;       /* one for all; n_cca = 0: none */
+    struct pd_pll_config pll;       /* of the picks; n_channels = 0: none */
+    struct pd_artifact_config artifact;     /* of all n_channels; n_channels = 0: none */
+    uint32_t rejects;               /* bits of the kinds of artifact that reject a window */
 };
 
 struct pd_analysis_block {          /* the samples of one step */
@@ -57,6 +66,8 @@ struct pd_analysis_state {
     uint64_t next;                  /* native index of the next sample to take */
     int64_t window_next;            /* k of the window that is closed next; -1 before the first */
     uint64_t begun;                 /* first index of this segment */
+    int64_t newest_ns;              /* time of the newest sample, or PD_NO_TIME */
+    int64_t artifact_until_ns;      /* grid frames before it lie in a window with an artifact */
     uint32_t n_blocks;              /* closed since the segment began, saturating */
     uint32_t newest;                /* place of the block that is being filled */
     struct pd_analysis_block block[PD_ANALYSIS_MAX_STEPS];
@@ -70,14 +81,20 @@ struct pd_analysis {
     double *squares;                /* [n_steps][n_power][n_picks], in the arena */
     struct pd_sos sos;              /* its state in the arena */
     struct pd_cca *cca[PD_ANALYSIS_MAX_CCA];    /* in the arena */
+    struct pd_pll *pll;             /* in the arena, or NULL */
+    struct pd_artifact *artifact;   /* in the arena, or NULL */
     double *work;                   /* scratch, not saved: [BLOCK][n_bands][n_picks] */
     double *rows;                   /* scratch: [BLOCK][n_picks] */
+    double *raw;                    /* scratch: [BLOCK][n_channels] */
+    uint8_t lost[PD_ANALYSIS_BLOCK];
     uint64_t *frame;                /* scratch: a window's words */
     uint32_t n_rows, n_window_values;
 };
 
-/* Doubles of a window's record: powers [n_power][n_picks], then correlations
- * [n_cca][windows][targets]. */
+/* Doubles of a window's record: powers [n_power][n_picks]; correlations
+ * [n_cca][windows][targets]; phases [n_picks][PD_ANALYSIS_PHASES], as struct pd_pll_report has them,
+ * then whether it is locked, all NaN where undefined; artifacts [kinds][PD_ANALYSIS_SCORES]: score,
+ * value, worst channel, channels that lack it, NaN where there is none. */
 uint32_t pd_analysis_values(const struct pd_analysis_config *config);
 
 /* Bytes of the arena (saved), and of the scratch memory; 0 for a configuration that can't be. */

@@ -303,6 +303,8 @@ static void push_frame(struct pd_source *source, int64_t t_ns, int64_t due_ns, u
     frame->t_ns = t_ns;
     frame->due_ns = due_ns;
     frame->flags = flags | source->config.flags;
+    if (source->analysis && t_ns < source->analysis->state->artifact_until_ns)
+        frame->flags |= PD_GRID_ARTIFACT;
     frame->reserved = 0;
     pd_ring_push(source->grid, source->frame);
 }

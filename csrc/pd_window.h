@@ -29,8 +29,9 @@ struct pd_signal {
 enum {                              /* flags of a window */
     PD_WINDOW_FILLING = 1,          /* began before the segment did, or with this source */
     PD_WINDOW_TIMED_OUT = 2,        /* closed with samples still to come, or none */
-    PD_WINDOW_REJECTED = 4,         /* an artifact's score reached its limit */
+    PD_WINDOW_REJECTED = 4,         /* an artifact's score reached its limit, or can't be told */
     PD_WINDOW_RELOCKED = 8,         /* the clock's time was stepped inside it */
+    PD_WINDOW_ARTIFACT = 16,        /* REJECTED for a score */
 };
 
 struct pd_window {

@@ -143,6 +143,55 @@ class LslConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scope: Literal["machine", "link", "site", "organization"] = "machine"
 
 
+class PhaseConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[phase]``: each channel's phase against a reference oscillator of the machine's own."""
+
+    #: 0: none.
+    ref_hz: Annotated[float, Meta(ge=0, le=10_000)] = 10.0
+    #: The rhythm is looked for within so much of it.
+    span_hz: Annotated[float, Meta(gt=0, le=4)] = 1.0
+    window_s: Annotated[float, Meta(ge=0.25, le=4)] = 1.0
+
+
+ArtifactKind = Literal["clipping", "dropout", "line", "blink", "emg", "pop", "drift"]
+
+
+class ArtifactConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[artifacts]``"""
+
+    #: Kinds that reject a window, when their score is 0.5 or more or can't be told.
+    reject: tuple[ArtifactKind, ...] = (
+        "clipping",
+        "dropout",
+        "line",
+        "blink",
+        "emg",
+        "pop",
+        "drift",
+    )
+
+
+class OracleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[oracle]``: focus and trit. Thresholds, window and brightness are the specification's."""
+
+    #: Which metric is the focus; all three are in ``features``.
+    method: Literal["band_ratio", "fisher_rao", "session"] = "band_ratio"
+    #: Labels that focus is computed on, at least six; empty: all of the first device's.
+    channels: tuple[Label, ...] = ()
+    #: Skills of each role, the first available one is named.
+    validator: tuple[str, ...] = ("gf3-trit-oracle", "bisimulation-oracle", "abductive-oracle")
+    coordinator: tuple[str, ...] = (
+        "dynamic-sufficiency",
+        "catlab-asi-interleave",
+        "agent-o-rama",
+    )
+    generator: tuple[str, ...] = (
+        "nonlinear-dynamics-observatory",
+        "lolita",
+        "monad-bayes-asi-interleave",
+    )
+
+
 class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[realtime]``: priorities are SCHED_FIFO's, 0 does not ask for any; a core of -1 is any."""
 
@@ -174,6 +223,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window: WindowConfig = WindowConfig()
     analysis: AnalysisConfig = AnalysisConfig()
     cca: CcaConfig = CcaConfig()
+    phase: PhaseConfig = PhaseConfig()
+    artifacts: ArtifactConfig = ArtifactConfig()
+    oracle: OracleConfig = OracleConfig()
     realtime: RealtimeConfig = RealtimeConfig()
     gauntlet: GauntletConfig = GauntletConfig()
     lsl: LslConfig = LslConfig()

@@ -201,6 +201,12 @@ class BadParams(ControlError):
     code = "bad-params"
 
 
+class BadBaseline(PhantomError):
+    """A rest that was none, or a baseline of another montage."""
+
+    code = "bad-baseline"
+
+
 class BadMarker(ControlError):
     """A map on the markers port that is no marker."""
 

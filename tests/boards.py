@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from phantomd.contracts import MONTAGE, DeviceSpec
 from phantomd.core.cyton import N_AUX, CytonDriver, encode
@@ -13,6 +16,8 @@ from phantomd.engine.engine import Engine
 T0_NS = 10**12
 PERIOD_NS = 4_000_000
 S = 10**9
+#: At gain 24.
+UV_PER_COUNT = 4.5e6 / 24 / (2**23 - 1)
 AUX = ("accel_x_g", "accel_y_g", "accel_z_g")
 
 
@@ -26,13 +31,19 @@ class Board:
         self.driver = CytonDriver(Intake(ring, 250.0, n_values, 256))
         self.fd = -1
         self.next = 0
+        #: µV of a sample, [8]; the index in ADC counts unless something else is wanted.
+        self.signal: Callable[[int], NDArray[np.float64]] | None = None
+
+    def counts(self, n: int) -> NDArray[np.int32]:
+        if self.signal is None:
+            return np.full((1, 8), n, np.int32)
+        return np.round(self.signal(n) / UV_PER_COUNT).astype(np.int32)[None]
 
     def send(self, until_ns: int, lost: tuple[int, ...] = ()) -> None:
         while T0_NS + self.next * PERIOD_NS <= until_ns:
             n = self.next
-            counts = np.full((1, 8), n, np.int32)
             if n not in lost:
-                data = encode(np.array([n % 256], np.uint8), counts)
+                data = encode(np.array([n % 256], np.uint8), self.counts(n))
                 self.driver.feed(data, T0_NS + n * PERIOD_NS)
             self.next += 1
 

@@ -1,7 +1,9 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from phantomd.core.artifact cimport pd_artifact_config
 from phantomd.core.cca cimport pd_cca_config
+from phantomd.core.pll cimport pd_pll_config
 from phantomd.core.ring cimport Ring, pd_ring
 from phantomd.core.sos cimport pd_sos_band, pd_sos_section
 
@@ -37,6 +39,8 @@ cdef extern from "pd_analysis.h" nogil:
     enum:
         PD_ANALYSIS_MAX_CCA
         PD_ANALYSIS_MAX_STEPS
+        PD_ANALYSIS_PHASES
+        PD_ANALYSIS_SCORES
     struct pd_analysis_config:
         double rate_hz
         uint32_t n_values
@@ -54,6 +58,9 @@ cdef extern from "pd_analysis.h" nogil:
         uint32_t n_cca
         uint32_t n_sections
         pd_cca_config cca
+        pd_pll_config pll
+        pd_artifact_config artifact
+        uint32_t rejects
     struct pd_analysis:
         pd_analysis_config config
         int muted

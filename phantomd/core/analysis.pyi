@@ -3,10 +3,15 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from phantomd.core.artifact import Config
 from phantomd.core.ring import Ring
 
 MAX_CCA: int
 MAX_STEPS: int
+PHASES: int
+"""Values of a channel's phase in a window (csrc/pd_analysis.h)."""
+SCORES: int
+"""Values of a kind of artifact."""
 
 #: index, start_ns, end_ns, closed_ns, arrival_ns (of the newest sample that was there), first and
 #: until (native indices), flags, lost, bridged, values.
@@ -25,7 +30,8 @@ class Analysis:
     began and is ``n_steps`` long; it is closed at the latest ``wait_ns`` after its end.
     ``power_bands``, ``cca_bands``: designs (float64 [sections, 6]) whose powers, and whose correlations
     with sines and cosines of ``targets_hz`` over ``cca_windows`` samples, stand in each window.
-    ``signal``: a ring of ``signal_words(n_values)``; ``windows``: another analysis's, which is gone on
+    ``artifact``: of all ``n_channels``; the kinds in ``rejects`` reject a window. ``ref_hz`` (0: none): the
+    phase near it, within ``span_hz``, over ``phase_s``. ``signal``: a ring of ``signal_words(n_values)``; ``windows``: another analysis's, which is gone on
     with where its records are as long. ``next``: the native index that comes first.
     ValueError for what can't be.
     """
@@ -48,6 +54,12 @@ class Analysis:
         harmonics: int = 5,
         hop: int = 0,
         tolerance: float = 1e-3,
+        artifact: Config | None = None,
+        rejects: Sequence[str] = (),
+        ref_hz: float = 0.0,
+        span_hz: float = 1.0,
+        phase_s: float = 1.0,
+        mains_hz: tuple[float, float] = (0.0, 0.0),
         signal: Ring,
         windows: Ring | None = None,
         next: int = 0,

@@ -1,17 +1,20 @@
 """The kernels behind a source, and readers of its signal and windows. See analysis.pyi."""
 
 from libc.errno cimport errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
 from cython cimport no_gc_clear
 
+from phantomd.core.artifact cimport configure
 from phantomd.core.cca cimport pd_cca_bytes
+from phantomd.core.pll cimport pd_pll_bytes
 from phantomd.core.ring cimport Ring, pd_ring_next, pd_ring_oldest, pd_ring_read
 from phantomd.core.sos cimport pd_sos_band, pd_sos_section
 
+from phantomd.core.artifact import KINDS
 from phantomd.core.sos import design
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -27,6 +30,8 @@ cdef extern from "<sys/mman.h>" nogil:
 
 MAX_CCA = PD_ANALYSIS_MAX_CCA
 MAX_STEPS = PD_ANALYSIS_MAX_STEPS
+PHASES = PD_ANALYSIS_PHASES
+SCORES = PD_ANALYSIS_SCORES
 
 #: Windows that a ring keeps: 16 s of quarter seconds.
 WINDOWS = 64
@@ -52,7 +57,9 @@ cdef class Analysis:
     def __cinit__(self, *, double rate_hz, uint32_t n_values, uint32_t n_channels, picks,
                   reference=(), int64_t step_ns, uint32_t n_steps, int64_t wait_ns, power_bands=(),
                   cca_bands=(), targets_hz=(), cca_windows=(), uint32_t harmonics=5,
-                  uint32_t hop=0, double tolerance=1e-3, Ring signal not None, Ring windows=None, uint64_t next=0):
+                  uint32_t hop=0, double tolerance=1e-3, artifact=None, rejects=(), double ref_hz=0.0, double span_hz=1.0,
+                  double phase_s=1.0, mains_hz=(0.0, 0.0), Ring signal not None, Ring windows=None,
+                  uint64_t next=0):
         cdef pd_analysis_config config
         memset(&config, 0, sizeof(config))
         if not 1 <= len(picks) <= PD_MAX_VALUES or len(reference) > PD_MAX_VALUES:
@@ -95,6 +102,22 @@ cdef class Analysis:
                 raise ValueError(f"no CCA of {len(picks)} channels, {harmonics} harmonics, targets "
                                  f"{hz.tolist()} Hz at {rate_hz} Hz, windows of {samples.tolist()} "
                                  f"samples and a hop of {hop}")
+        roles = np.zeros(max(1, n_channels), np.uint8)
+        self.designs = *self.designs, roles
+        if artifact is not None:
+            configure(artifact, &config.artifact, <uint8_t *>at(roles))
+            for kind in rejects:
+                config.rejects |= 1 << KINDS.index(kind)
+        if ref_hz > 0:
+            config.pll.rate_hz = rate_hz
+            config.pll.ref_hz = ref_hz
+            config.pll.span_hz = span_hz
+            config.pll.window_s = phase_s
+            config.pll.mains_hz[0], config.pll.mains_hz[1] = mains_hz
+            config.pll.n_channels = config.n_picks
+            if pd_pll_bytes(&config.pll) == 0:
+                raise ValueError(f"no phase at {ref_hz} ± {span_hz} Hz within {phase_s} s at "
+                                 f"{rate_hz} Hz")
         self.arena_bytes = pd_analysis_arena_bytes(&config)
         if self.arena_bytes == 0:
             raise ValueError(f"no analysis of {len(picks)} of {n_channels} channels at {rate_hz} Hz "

@@ -4,36 +4,64 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from phantomd.config import CcaConfig, Config
 from phantomd.contracts import DeviceSpec
-from phantomd.core.analysis import Analysis
+from phantomd.core.analysis import PHASES, SCORES, Analysis
+from phantomd.core.artifact import KINDS
 from phantomd.core.ring import Ring
-from phantomd.signal.designs import Sos, band_pass, chebyshev_pass
+from phantomd.signal import artifacts
+from phantomd.signal.designs import Sos, band_pass, chebyshev_pass, notch, series
 
 _NS = 1_000_000_000
 #: A step's samples are waited for as long as the grid waits, and for as long as one tick takes.
 _MARGIN_NS = 10_000_000
 #: Upper edge of CCA's sub-bands (Chen et al. 2015), or what the rate leaves of it.
 _CCA_TOP_HZ = 88.0
+#: The kernels of phase and of artifacts are made for these.
+_PHASE_TOP = 0.4
+_LEAST_ARTIFACT_HZ = 64.0
 Floats = npt.NDArray[np.float64]
+
+#: What a window has of a channel's phase, in order (csrc/pd_pll.h).
+PHASE_NAMES = (
+    "phase_rad",
+    "ref_phase_rad",
+    "phase_error_rad",
+    "phase_error_mean",
+    "phase_error_var",
+    "plv",
+    "sd_rad",
+    "frequency_hz",
+    "amplitude_uv",
+    "snr_db",
+    "subharmonic",
+    "locked",
+)
 
 
 @dataclass(frozen=True)
 class Layout:
     """How a window's values lie: powers [bands, channels], correlations [sub-bands, windows,
-    targets]."""
+    targets], phases [channels, 12], artifacts [kinds, 4]."""
 
     device: DeviceSpec
-    #: Channels that are analysed, by their places in a sample.
+    #: Channels that are analysed, by their places in a sample; the mean of ``reference`` is taken
+    #: from each.
     picks: tuple[int, ...]
+    reference: tuple[int, ...]
     bands: tuple[str, ...]
     targets_hz: tuple[float, ...]
     windows_s: tuple[float, ...]
     subbands: int
+    #: 0: phases are not told.
+    ref_hz: float
+    has_artifacts: bool
+    mains_hz: float
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -41,30 +69,62 @@ class Layout:
 
     def powers(self, values: Floats) -> Floats:
         """µV², [bands, channels]; NaN where it is undefined."""
-        n = len(self.bands) * len(self.picks)
-        return values[:n].reshape(len(self.bands), len(self.picks))
+        return self._part(values, 0).reshape(len(self.bands), len(self.picks))
 
     def correlations(self, values: Floats) -> Floats:
         """0..1, [sub-bands, windows, targets]; NaN where it is undefined."""
-        n = len(self.bands) * len(self.picks)
-        return values[n:].reshape(self.subbands, len(self.windows_s), len(self.targets_hz))
+        shape = self.subbands, len(self.windows_s), len(self.targets_hz)
+        return self._part(values, 1).reshape(shape)
+
+    def phases(self, values: Floats) -> Floats:
+        """[channels, PHASE_NAMES], or [0, 12]; NaN where it is undefined."""
+        return self._part(values, 2).reshape(-1, PHASES)
+
+    def artifacts(self, values: Floats) -> Floats:
+        """[kinds, 4], or [0, 4]: score, value, worst channel, channels that lack it."""
+        return self._part(values, 3).reshape(-1, SCORES)
+
+    def _part(self, values: Floats, part: int) -> Floats:
+        sizes = (
+            len(self.bands) * len(self.picks),
+            self.subbands * len(self.windows_s) * len(self.targets_hz),
+            len(self.picks) * PHASES if self.ref_hz else 0,
+            len(KINDS) * SCORES if self.has_artifacts else 0,
+        )
+        ends = tuple(accumulate(sizes))
+        return values[ends[part] - sizes[part] : ends[part]]
 
 
 def layout_of(config: Config, spec: DeviceSpec) -> Layout:
-    """What a device gets of what is configured: bands and targets that its rate can have."""
-    fits = tuple(
-        name for name, (_, high) in config.analysis.bands.items() if high < spec.rate_hz / 2
-    )
+    """What a device gets of what is configured: bands, targets and frequencies that its rate can
+    have; channels that are not bad."""
+    bands = config.analysis.bands
+    fits = tuple(name for name, (_, high) in bands.items() if high < spec.rate_hz / 2)
     targets = tuple(hz for hz in config.cca.targets_hz if hz < spec.rate_hz / 2)
     has_cca = bool(targets) and _subbands(config.cca, spec.rate_hz) > 0
+    good = tuple(i for i, label in enumerate(spec.labels) if label not in config.montage.bad)
+    fits_phase = 0 < config.phase.ref_hz <= _PHASE_TOP * spec.rate_hz
     return Layout(
-        spec,
-        tuple(range(len(spec.labels))),
-        fits,
-        targets if has_cca else (),
-        config.cca.windows_s if has_cca else (),
-        _subbands(config.cca, spec.rate_hz) if has_cca else 0,
+        device=spec,
+        picks=good,
+        reference=_reference(config.montage.reference, spec.labels, good),
+        bands=fits,
+        targets_hz=targets if has_cca else (),
+        windows_s=config.cca.windows_s if has_cca else (),
+        subbands=_subbands(config.cca, spec.rate_hz) if has_cca else 0,
+        ref_hz=config.phase.ref_hz if fits_phase else 0.0,
+        has_artifacts=spec.rate_hz >= _LEAST_ARTIFACT_HZ and spec.stream == "eeg",
+        mains_hz=float(config.montage.mains_hz),
     )
+
+
+def _reference(
+    named: str | tuple[str, ...], labels: tuple[str, ...], good: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Channels whose mean is the reference. Of a single channel there is no average."""
+    if isinstance(named, tuple):
+        return tuple(i for i, label in enumerate(labels) if label in named)
+    return good if named == "average" and len(good) > 1 else ()
 
 
 def make_analysis(
@@ -78,28 +138,55 @@ def make_analysis(
         return None
     step_ns = round(config.window.step_s * _NS)
     wait_ns = round((config.grid.hold_ms + config.grid.lost_after_ms) * 1e6) + _MARGIN_NS
+    mains_hz = layout.mains_hz
     return Analysis(
         rate_hz=spec.rate_hz,
         n_values=len(spec.labels) + len(spec.aux),
         n_channels=len(spec.labels),
         picks=layout.picks,
+        reference=layout.reference,
         step_ns=step_ns,
         n_steps=max(1, round(config.window.length_s / config.window.step_s)),
         wait_ns=wait_ns,
-        power_bands=[_band(config.analysis.bands[name], spec.rate_hz) for name in layout.bands],
+        power_bands=[
+            _band(config.analysis.bands[name], spec.rate_hz, mains_hz) for name in layout.bands
+        ],
         cca_bands=[_subband(band, spec.rate_hz) for band in range(layout.subbands)],
         targets_hz=layout.targets_hz,
         cca_windows=[round(seconds * spec.rate_hz) for seconds in layout.windows_s],
         harmonics=config.cca.harmonics,
         hop=max(1, round(spec.rate_hz / 10)),
+        artifact=_artifact_config(config, layout) if layout.has_artifacts else None,
+        rejects=config.artifacts.reject,
+        ref_hz=layout.ref_hz,
+        span_hz=config.phase.span_hz,
+        phase_s=config.phase.window_s,
+        mains_hz=(mains_hz, 2 * mains_hz if 4 * mains_hz < spec.rate_hz else 0.0),
         signal=signal,
         windows=windows,
     )
 
 
+def _artifact_config(config: Config, layout: Layout) -> artifacts.Config:
+    spec = layout.device
+    low_high = spec.info.get("range_uv")
+    return artifacts.config(
+        spec.labels,
+        spec.rate_hz,
+        range_uv=(float(low_high[0]), float(low_high[1])) if low_high else None,
+        bad=config.montage.bad,
+        window_s=config.window.length_s,
+        lines_hz=(layout.mains_hz, 2 * layout.mains_hz),
+    )
+
+
 @lru_cache(maxsize=64)
-def _band(edges_hz: tuple[float, float], rate_hz: float) -> Sos:
-    return band_pass(edges_hz, rate_hz)
+def _band(edges_hz: tuple[float, float], rate_hz: float, mains_hz: float) -> Sos:
+    """Behind a notch where the mains, or a harmonic, lies within an octave of the band."""
+    passing = band_pass(edges_hz, rate_hz)
+    if 2 * edges_hz[1] < mains_hz or 2 * mains_hz >= rate_hz - 2:
+        return passing
+    return series(notch(mains_hz, rate_hz, highest_hz=2 * edges_hz[1]), passing)
 
 
 def _low_hz(band: int) -> float:

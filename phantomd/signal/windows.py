@@ -11,69 +11,20 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from phantomd.config import Config
 from phantomd.contracts import FeatureWindow, Quality
-from phantomd.core.analysis import WindowRecord, read_signal, take_windows
+from phantomd.core.analysis import read_signal, take_windows
+from phantomd.core.artifact import KINDS
 from phantomd.core.hist import Histogram
 from phantomd.core.ring import Ring
 from phantomd.engine.engine import Slot
 from phantomd.engine.part import Publish
 from phantomd.signal.analysis import Layout, layout_of
+from phantomd.signal.measures import Measure, measures_of
+from phantomd.signal.window import FILLING, REJECTED, TIMED_OUT, Window
 
 #: DESIGN.md: from the arrival of a window's last sample to its intent.
 WINDOW_DEADLINE_NS = 25_000_000
-
-_FILLING, _TIMED_OUT, _REJECTED, _RELOCKED = 1, 2, 4, 8
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A closed window, as the tick left it, and its samples."""
-
-    record: WindowRecord
-    layout: Layout
-    #: µV, [n, values]; NaN where a sample was lost and not bridged.
-    samples: Floats
-    #: Signal flags of each sample (csrc/pd_window.h).
-    flags: npt.NDArray[np.uint32]
-
-    @property
-    def index(self) -> int:
-        return self.record[0]
-
-    @property
-    def start_ns(self) -> int:
-        return self.record[1]
-
-    @property
-    def end_ns(self) -> int:
-        return self.record[2]
-
-    @property
-    def is_whole(self) -> bool:
-        """Every sample is there or bridged, and the segment is older than the window."""
-        n = self.record[6] - self.record[5]
-        return not self.record[7] & (_FILLING | _TIMED_OUT) and len(self.samples) == n > 0
-
-    @property
-    def eeg(self) -> Floats:
-        """Samples of the channels that are analysed, [n, channels]."""
-        return np.ascontiguousarray(self.samples[:, list(self.layout.picks)])
-
-    @property
-    def dropout_rate(self) -> float:
-        """Share of the samples that the window should have and that never arrived."""
-        expected = (self.end_ns - self.start_ns) * 1e-9 * self.layout.device.rate_hz
-        lost, there = self.record[8], len(self.samples) - self.record[8]
-        return min(1.0, max(lost, round(expected) - there, 0) / max(1, round(expected)))
-
-
-#: Features of a window, by name; NaN where one is undefined.
-Measure = Callable[[Window], dict[str, float]]
 
 
 @dataclass(slots=True)
@@ -104,12 +55,17 @@ class WindowStage:
         self._lateness = lateness
         self._readers: dict[int, _Reader] = {}
         self._listeners: list[Callable[[FeatureWindow, Window], None]] = []
+        self._extra: list[Measure] = []
         #: Windows that were overwritten before they were read.
         self.lost = 0
 
     def listen(self, call: Callable[[FeatureWindow, Window], None]) -> None:
         """``call`` gets each window from now on, in order (gates, decoders, recordings)."""
         self._listeners.append(call)
+
+    def measure(self, call: Measure) -> None:
+        """Further features of every window, from rooms below."""
+        self._extra.append(call)
 
     def layout_changed(self, slot: Slot) -> None:
         """The next ``on_tick`` looks at the slot anew."""
@@ -138,16 +94,18 @@ class WindowStage:
         records, reader.next, lost = take_windows(reader.ring, reader.next)
         self.lost += lost
         for record in records:
-            _, _, flags, samples = read_signal(reader.signal, record[5], record[6])
-            self._hand_on(reader, Window(record, reader.layout, samples, flags), now_ns)
+            _, _, _, samples = read_signal(reader.signal, record[5], record[6])
+            self._hand_on(reader, Window(record, reader.layout, samples), now_ns)
 
     def _hand_on(self, reader: _Reader, window: Window, now_ns: int) -> None:
         features: dict[str, float | None] = {}
-        for measure in reader.measures:
+        for measure in (*reader.measures, *self._extra):
             for name, value in measure(window).items():
-                features[name] = value if math.isfinite(value) else None
+                features[name] = _or_none(value)
         dropout_rate = window.dropout_rate
-        reject = bool(window.record[7] & _REJECTED) or dropout_rate >= 0.5
+        artifacts, flags = _judge(window)
+        reject = bool(window.flags & (REJECTED | TIMED_OUT | FILLING))
+        worst = max((score for score in artifacts.values() if score is not None), default=0.0)
         done = FeatureWindow(
             device_id=reader.layout.device.device_id,
             index=window.index,
@@ -156,12 +114,16 @@ class WindowStage:
             stream=reader.layout.device.stream,
             rate_hz=reader.layout.device.rate_hz,
             features=features,
-            artifacts={},
-            artifact_flags={"dropout": dropout_rate > 0},
+            artifacts=artifacts,
+            artifact_flags=flags,
             reject=reject,
-            quality=Quality(None, dropout_rate, 0.0 if reject else 1.0 - dropout_rate),
-            arrival_ns=window.record[4],
-            closed_ns=window.record[3],
+            quality=Quality(
+                features.get("phase_snr_db"),
+                dropout_rate,
+                0.0 if reject else (1.0 - dropout_rate) * (1.0 - worst),
+            ),
+            arrival_ns=window.arrival_ns,
+            closed_ns=window.closed_ns,
         )
         late_ns = 0 if done.arrival_ns is None else now_ns - done.arrival_ns
         if self._lateness is not None and done.arrival_ns is not None:
@@ -171,32 +133,20 @@ class WindowStage:
             call(done, window)
 
 
-def measures_of(config: Config, layout: Layout) -> list[Measure]:
-    """What is computed on each window of such a device, in order."""
-    return [_band_powers, _correlations]
+def _judge(window: Window) -> tuple[dict[str, float | None], dict[str, bool | float | None]]:
+    """Scores by kind, and the flags: which kinds are there, where the worst is, and the spec's
+    names for the EMG gate."""
+    table = window.layout.artifacts(window.values)
+    scores: dict[str, float | None] = {}
+    flags: dict[str, bool | float | None] = {"dropout": window.lost > 0}
+    for kind, (score, value, _, _) in zip(KINDS, table, strict=False):
+        scores[kind] = _or_none(score)
+        if math.isfinite(score):
+            flags[kind] = bool(score >= 0.5)
+        if kind == "emg":
+            flags["gamma_emg_burst_ratio"] = _or_none(value)
+    return scores, flags
 
 
-def _band_powers(window: Window) -> dict[str, float]:
-    """``alpha_uv2``: mean over the channels; ``alpha_uv2.C3``: one."""
-    powers = window.layout.powers(window.record[10])
-    out: dict[str, float] = {}
-    for name, row in zip(window.layout.bands, powers, strict=True):
-        out[f"{name}_uv2"] = float(row.mean())
-        for label, value in zip(window.layout.labels, row, strict=True):
-            out[f"{name}_uv2.{label}"] = float(value)
-    return out
-
-
-def _correlations(window: Window) -> dict[str, float]:
-    """``fbcca.12Hz.2s``: filter-bank CCA's score of a target over a window of its own."""
-    layout = window.layout
-    if not layout.targets_hz:
-        return {}
-    rho = layout.correlations(window.record[10])
-    weights = (np.arange(1, layout.subbands + 1) ** -1.25 + 0.25)[:, None, None]
-    scores = (weights * rho**2).sum(axis=0)
-    return {
-        f"fbcca.{hz:g}Hz.{seconds:g}s": float(scores[i, k])
-        for i, seconds in enumerate(layout.windows_s)
-        for k, hz in enumerate(layout.targets_hz)
-    }
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -123,17 +123,16 @@ def test_the_same_window_gives_the_same_bits() -> None:
 Signal = Callable[[float, int], Array]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 100_000), signal=st.sampled_from([noise, steady]))
 def test_z_rises_with_coupling(seed: int, signal: Signal) -> None:
-    """Wherever the phases themselves tell of more: 0.1 of PLV or more. Beyond 0.85 the z of steady
-    oscillations is at its ceiling, where the null's own spread shows."""
+    """Wherever the phases themselves tell of more coupling: 0.05 of PLV, or more."""
     plan = plan_of()
     told = [plan.run(signal(coupling, seed)) for coupling in np.linspace(0, 1, 11)]
     for less in told:
         for more in told:
-            if more.plv >= less.plv + 0.1:
-                assert more.z > (1 if less.plv < 0.85 else 0.9) * less.z
+            if more.plv >= less.plv + 0.05:
+                assert more.z > less.z
     assert told[0].z < 5
     assert told[-1].plv > 0.9
     assert told[-1].z > 40
@@ -150,7 +149,7 @@ def test_z_rises_on_average_at_every_step(signal: Signal) -> None:
     assert abs(means[0]) < 1
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None)
 @given(hz=st.floats(35, 85), seed=st.integers(0, 100_000))
 def test_locked_sinusoids_stand_out_at_any_frequency(hz: float, seed: int) -> None:
     """The field's null gave -0.56 to 4.7 here."""

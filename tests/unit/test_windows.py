@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from boards import PERIOD_NS, T0_NS, Board, run
+from boards import PERIOD_NS, T0_NS, Board
 from scipy.signal import sosfilt, sosfilt_zi
+from windows_bench import Bench, noise
 
-from phantomd.config import CcaConfig, Config, GridConfig, load
-from phantomd.contracts import FeatureWindow
+from phantomd.config import CcaConfig, Config, GridConfig, MontageConfig, load
+from phantomd.contracts import Flag
 from phantomd.core.analysis import read_signal
 from phantomd.core.cca import FilterBankCCA
+from phantomd.core.engine import GridReader
 from phantomd.core.sos import FilterBank
-from phantomd.engine.engine import Engine
 from phantomd.errors import ConfigError
-from phantomd.signal.analysis import _subband, layout_of, make_analysis
-from phantomd.signal.designs import BANDS_HZ, band_pass
-from phantomd.signal.windows import Window, WindowStage
+from phantomd.signal.analysis import _band, _subband, layout_of
+from phantomd.signal.designs import BANDS_HZ
 
 STEP_NS = 250_000_000
 TARGETS = CcaConfig(targets_hz=(8.0, 10.0, 12.0), windows_s=(0.5, 1.0))
-
-
-class Bench:
-    """An engine with one board, and the windows that came of it."""
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Config()
-        self.engine = Engine(
-            self.config, T0_NS, virtual=True, analyse=partial(make_analysis, self.config)
-        )
-        self.board = Board()
-        self.slot = self.engine.attach(self.board)
-        self.said: list[tuple[str, int | None, dict[str, object], bool]] = []
-        self.windows: list[tuple[FeatureWindow, Window]] = []
-        self.stage = WindowStage(lambda: self.engine.slots, self.config, self.publish)
-        self.stage.listen(lambda features, window: self.windows.append((features, window)))
-
-    def publish(self, stream, t_ns, data, late=False) -> None:
-        self.said.append((stream, t_ns, data, late))
-
-    def run(self, begin_s: float, end_s: float, lost: tuple[int, ...] = ()) -> None:
-        for ms in range(round(1e3 * begin_s), round(1e3 * end_s), 4):
-            run(self.engine, self.board, ms / 1e3, (ms + 4) / 1e3, lost)
-            self.stage.on_tick(T0_NS + ms * 1_000_000)
-
-    def whole(self) -> list[tuple[FeatureWindow, Window]]:
-        return [(features, window) for features, window in self.windows if window.is_whole]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +44,7 @@ def test_windows_follow_each_other_on_the_host_s_time(quiet):
 
 def test_a_window_holds_the_samples_of_its_time_and_no_others(quiet):
     for _, window in quiet.whole():
-        first, until = window.record[5], window.record[6]
+        first, until = window.native
         _, t_ns, _, _ = read_signal(quiet.slot.signal, first, until)
         if len(t_ns):  # what is older than the ring has been overwritten
             # The clock moves by microseconds while the window lasts.
@@ -80,7 +52,7 @@ def test_a_window_holds_the_samples_of_its_time_and_no_others(quiet):
             assert t_ns[-1] < window.end_ns + 100_000
         assert until - first in (249, 250, 251)
     for (_, before), (_, after) in pairwise(quiet.whole()):
-        assert before.record[5] < after.record[5] <= before.record[6] < after.record[6]
+        assert before.native[0] < after.native[0] <= before.native[1] < after.native[1]
 
 
 def test_it_is_closed_by_the_tick_that_sees_its_last_sample(quiet):
@@ -93,12 +65,12 @@ def test_powers_are_those_of_sosfilt_over_the_same_samples(quiet):
     x = read_signal(quiet.slot.signal, 0, 1 << 60)[3][:, :8]
     layout = layout_of(quiet.config, quiet.board.spec)
     for b, name in enumerate(layout.bands):
-        sos = band_pass(BANDS_HZ[name], 250.0)
+        sos = _band(BANDS_HZ[name], 250.0, 50.0)
         y, _ = sosfilt(sos, x, axis=0, zi=sosfilt_zi(sos)[:, :, None] * x[0])
         compared = 0
         for features, window in quiet.whole():
-            first, until = window.record[5], window.record[6]
-            mine = layout.powers(window.record[10])[b]
+            first, until = window.native
+            mine = layout.powers(window.values)[b]
             if np.isnan(mine).any():
                 assert features.features[f"{name}_uv2"] is None
                 continue
@@ -117,20 +89,85 @@ def test_correlations_are_those_of_the_library_on_the_same_samples(quiet):
         bank = FilterBankCCA(
             TARGETS.targets_hz, [125, 250], bands=3, rate_hz=250.0, channels=8, harmonics=5
         )
-        bank.push(np.ascontiguousarray(y[:, : window.record[6]]))
+        bank.push(np.ascontiguousarray(y[:, : window.native[1]]))
         for seconds, row in zip((0.5, 1.0), bank.scores(), strict=True):
             for hz, score in zip(TARGETS.targets_hz, row, strict=True):
                 mine = features.features[f"fbcca.{hz:g}Hz.{seconds:g}s"]
                 assert mine is None if np.isnan(score) else mine == pytest.approx(score, abs=1e-9)
 
 
+def test_phases_are_told_against_the_host_s_time():
+    """A cosine of 10 Hz that is at its crest at host time 0 has no phase error."""
+
+    def rhythm(n: int) -> np.ndarray:
+        t_s = (T0_NS + n * PERIOD_NS) % 10**9 * 1e-9
+        lag = np.arange(8) * 0.1
+        return noise(n) + 60 * np.cos(2 * np.pi * 10 * t_s - lag)
+
+    bench = Bench(signal=rhythm)
+    bench.run(0.0, 6.0)
+    features = bench.windows[-1][0].features
+    for channel, label in enumerate(bench.board.spec.labels):
+        error = features[f"phase_error_rad.{label}"]
+        assert error == pytest.approx(-0.1 * channel, abs=0.1)
+    assert features["phase_error_mean"] == pytest.approx(-0.35, abs=0.05)
+    assert features["plv"] > 0.95
+    assert features["phase_frequency_hz"] == pytest.approx(10.0, abs=0.05)
+    assert bench.windows[-1][0].quality.snr_db == pytest.approx(10 * np.log10(1800 / 64), abs=2)
+
+
+def test_without_a_rhythm_there_is_no_phase(quiet):
+    undefined = [f.features["plv"] is None for f, _ in quiet.whole()]
+    assert np.mean(undefined) > 0.9
+
+
+def test_a_blink_rejects_its_windows_and_marks_the_frames_after_them():
+    def blinking(n: int) -> np.ndarray:
+        x = noise(n).copy()
+        if 1000 <= n < 1075:
+            x[:2] += 250 * np.sin(np.pi * (n - 1000) / 75) ** 2
+        return x
+
+    bench = Bench(signal=blinking)
+    bench.run(0.0, 8.0)
+    clean = [f for f, w in bench.whole() if w.native[1] < 990 or w.native[0] > 1080]
+    assert not any(f.reject for f in clean)
+    hit = [f for f, w in bench.whole() if w.native[0] <= 1000 and w.native[1] >= 1075]
+    assert len(hit) >= 2
+    for features in hit:
+        assert features.reject and features.artifact_flags["blink"] is True
+        assert features.artifacts["blink"] > 0.9 and features.artifacts["pop"] < 0.5
+    grid = bench.slot.grid
+    frames = GridReader(grid, deadline_ns=0).frames(0, grid.next)
+    marked = frames["t_ns"][frames["flags"] & int(Flag.ARTIFACT) > 0]
+    assert len(marked) > 64
+    assert marked.min() >= T0_NS + 4 * 10**9 and marked.max() < T0_NS + 6 * 10**9
+
+
+def test_bad_channels_are_left_out_and_the_others_referred_to_their_mean():
+    config = Config(montage=MontageConfig(bad=("Fp2",), reference="average"))
+    bench = Bench(config)
+    bench.run(0.0, 4.0)
+    features, window = bench.whole()[-1]
+    assert "alpha_uv2.Fp2" not in features.features
+    assert window.eeg.shape[1] == 7
+    assert abs(window.eeg.mean(axis=1)).max() < 1e-9
+    x = read_signal(bench.slot.signal, 0, 1 << 60)[3][:, [0, 2, 3, 4, 5, 6, 7]]
+    x = x - x.mean(axis=1)[:, None]
+    sos = _band(BANDS_HZ["beta"], 250.0, 50.0)
+    y, _ = sosfilt(sos, x, axis=0, zi=sosfilt_zi(sos)[:, :, None] * x[0])
+    first, until = window.native
+    theirs = (y[first:until] ** 2).mean(axis=0)
+    assert features.features["beta_uv2"] == pytest.approx(theirs.mean(), rel=1e-9)
+
+
 def test_a_short_loss_is_bridged_and_counted():
     bench = Bench()
     bench.run(0.0, 6.0, lost=(1000, 1001))
-    hit = [pair for pair in bench.windows if pair[1].record[8]]
+    hit = [pair for pair in bench.windows if pair[1].lost]
     assert len(hit) == 4
     for features, window in hit:
-        assert window.record[8] == window.record[9] == 2
+        assert window.lost == window.record[9] == 2
         assert features.quality.dropout_rate == pytest.approx(2 / 250)
         assert features.features["beta_uv2"] is not None
 
@@ -138,12 +175,12 @@ def test_a_short_loss_is_bridged_and_counted():
 def test_under_a_long_loss_powers_are_absent_and_never_zero():
     bench = Bench()
     bench.run(0.0, 8.0, lost=tuple(range(1000, 1020)))
-    hit = [pair for pair in bench.windows if pair[1].record[8]]
+    hit = [pair for pair in bench.windows if pair[1].lost]
     assert len(hit) == 4
     for features, window in hit:
         assert window.record[9] == 0
         assert all(features.features[f"{name}_uv2"] is None for name in ("alpha", "beta"))
-    after = [f for f, w in bench.windows if w.record[5] > 1020 + 250]
+    after = [f for f, w in bench.windows if w.native[0] > 1020 + 250]
     assert after[-1].features["beta_uv2"] is not None
 
 

@@ -1,0 +1,1 @@
+"""Focus to trit, absent when it is absent."""

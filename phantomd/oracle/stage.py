@@ -1,0 +1,337 @@
+"""The oracle in the daemon: from the grid to focus (10 Hz) and trit (1 Hz).
+
+Each tenth of a second of the grid has a focus, made when the newest frame before it is there; each
+second a trit, of that instant's focus. Lines keep their cadence whatever they hold.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from phantomd.config import OracleConfig
+from phantomd.contracts import GRID_HZ, Event, FeatureWindow, Flag
+from phantomd.core.engine import GridReader, now_ns, wall_offset_ns
+from phantomd.core.hist import Histogram
+from phantomd.core.spd import Spd
+from phantomd.engine.beside import beside
+from phantomd.engine.engine import Slot
+from phantomd.engine.part import Publish
+from phantomd.errors import BadBaseline
+from phantomd.oracle import baseline as baselines
+from phantomd.oracle.baseline import Baseline
+from phantomd.oracle.cells import Content, Contradiction, Nothing, Value
+from phantomd.oracle.focus import METHODS, WINDOW, BandRatio, FisherRao, Session
+from phantomd.oracle.network import inject_focus, oracle_network
+from phantomd.oracle.trit import BASELINE, ROLES, Role, skill
+
+FOCUS_HZ = 10
+TRIT_EVERY = 10
+#: DESIGN.md: after the due time of the newest grid frame used.
+DEADLINE_NS = 25_000_000
+TIMEOUT_NS = 5_000_000_000
+#: The specification's eight, of which so many must be good.
+LEAST_CHANNELS = 6
+_NS = 1_000_000_000
+Array = npt.NDArray[np.float64]
+Emit = Callable[[Event], None]
+
+
+def _frame_of(k: int) -> int:
+    """The newest frame at or before the k-th tenth of a second of the grid."""
+    return k * GRID_HZ // FOCUS_HZ
+
+
+@dataclass(slots=True)
+class _Rest:
+    """A baseline being recorded."""
+
+    seconds: float
+    until: int
+    done: asyncio.Future[None]
+    windows: list[Array] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+class OracleStage:
+    """Part of the daemon, behind the windows stage, whose verdicts it hears through ``judge``."""
+
+    def __init__(
+        self,
+        slot: Callable[[], Slot],
+        config: OracleConfig,
+        publish: Publish,
+        emit: Emit,
+        state_dir: Path,
+        lateness: Histogram | None = None,
+    ) -> None:
+        self._slot = slot
+        self._config = config
+        self._skills: dict[Role, tuple[str, ...]] = {
+            "validator": config.validator,
+            "coordinator": config.coordinator,
+            "generator": config.generator,
+        }
+        self._publish = publish
+        self._emit = emit
+        self._path = state_dir / baselines.NAME
+        self._lateness = lateness
+        self._rejected_ns: tuple[int, int] | None = None
+        self._session = Session(FOCUS_HZ)
+        self._metrics: dict[str, Content] = dict.fromkeys(METHODS, Nothing("warming-up"))
+        self._next: int | None = None
+        self._last_good_ns: int | None = None
+        self._timed_out = False
+        self._rest: _Rest | None = None
+        self._injected: list[float] = []
+        self.baseline: Baseline | None = None
+        self.baseline_error: BadBaseline | None = None
+        self._labels: tuple[str, ...] = ()
+        self._set_up()
+
+    # -- what others tell it -----------------------------------------------------------------------
+
+    def judge(self, features: FeatureWindow) -> None:
+        """A window of the device on 7069 was closed."""
+        spec = self._slot().spec
+        if features.reject and spec is not None and features.device_id == spec.device_id:
+            self._rejected_ns = (features.start_ns, features.end_ns)
+
+    def layout_changed(self, slot: Slot) -> None:
+        if slot.number == 0:
+            self._set_up()
+
+    def inject(self, focus: float) -> None:
+        """A focus from elsewhere, in place of the next window's."""
+        self._injected.append(focus)
+
+    def reset_session(self) -> None:
+        """A recording starts: the session's score with it."""
+        self._session.reset()
+
+    def features(self) -> dict[str, float]:
+        """``focus_band_ratio``, …: the newest of all three metrics; NaN where there is none."""
+        return {
+            f"focus_{name}": content.value if isinstance(content, Value) else float("nan")
+            for name, content in self._metrics.items()
+        }
+
+    async def rest(self, seconds: float) -> dict[str, Any]:
+        """Records a baseline from now on, writes it and takes it. Raises BadBaseline."""
+        if self._rest is not None:
+            raise BadBaseline("a baseline is being recorded", hint="wait for it")
+        first = self._next if self._next is not None else 0
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        rest = self._rest = _Rest(seconds, first + round(seconds * FOCUS_HZ), done)
+        try:
+            await done
+        finally:
+            self._rest = None
+        good_s = len(rest.windows) * WINDOW / GRID_HZ
+        n = len(self._picks)
+        whole = Spd(n).covariance(np.concatenate(rest.windows)) if rest.windows else None
+        baselines.judge(good_s, seconds, whole, rest.reasons)
+        assert whole is not None
+        made = Baseline(whole, self._labels, good_s, now_ns() + wall_offset_ns())
+        try:
+            await beside(baselines.write, self._path, made)
+        except OSError as error:
+            raise BadBaseline(
+                f"{self._path} can't be written: {error.strerror or error}",
+                hint="name another state directory with --state",
+            ) from error
+        self._load_baseline()
+        return {"path": str(self._path), "good_s": good_s, "rejected": rest.reasons}
+
+    def status(self) -> dict[str, Any]:
+        """For ``status``."""
+        out: dict[str, Any] = {"method": self._config.method, "channels": list(self._labels)}
+        out["baseline"] = self.baseline.seconds if self.baseline else None
+        if self.baseline_error is not None:
+            out["baseline_error"] = str(self.baseline_error)
+        if self._rest is not None:
+            out["resting"] = {"good_s": len(self._rest.windows), "asked_s": self._rest.seconds}
+        return out
+
+    # -- each tick ---------------------------------------------------------------------------------
+
+    def on_tick(self, now_ns: int) -> None:
+        grid = self._slot().grid
+        if self._next is None:
+            self._next = grid.next * FOCUS_HZ // GRID_HZ + 1
+        while (newest := _frame_of(self._next)) < grid.next:
+            self._instant(self._next, newest, now_ns)
+            self._next += 1
+
+    def _instant(self, k: int, newest: int, now_ns: int) -> None:
+        first = max(0, newest + 1 - WINDOW)
+        frames = self._reader().frames(first, newest + 1)
+        if not len(frames) or frames["index"][-1] != newest:
+            return  # the loop slept for as long as the ring lasts: 16 s
+        t_ns, due_ns = int(frames["t_ns"][-1]), int(frames["due_ns"][-1])
+        window = np.ascontiguousarray(frames["values"][:, self._picks])
+        content = self._content(frames, window, t_ns)
+        if self._rest is not None:
+            self._note_rest(k, window, content)
+        focus = self._run(k, window, content)
+        late_ns = now_ns - due_ns
+        if self._lateness is not None:
+            self._lateness.add(late_ns)
+        late = late_ns > DEADLINE_NS
+        self._publish("focus", t_ns, self._focus_data(focus), late)
+        if k % TRIT_EVERY == 0:
+            self._publish("trit", t_ns, self._trit_data(focus), late)
+
+    def _content(self, frames: npt.NDArray[Any], window: Array, t_ns: int) -> Content:
+        """The window, or why there is none."""
+        flags = frames["flags"]
+        lost = (flags & int(Flag.MISSING)) > 0
+        if self._last_good_ns is None:
+            self._last_good_ns = t_ns
+        if not lost.all():
+            self._last_good_ns = int(frames["t_ns"][~lost][-1])
+        self._note_timeout(t_ns - self._last_good_ns > TIMEOUT_NS, t_ns)
+        if self._timed_out:
+            return Nothing("timeout")
+        if lost.all() or len(self._picks) < LEAST_CHANNELS:
+            return Nothing("no-signal")
+        began = np.flatnonzero(flags & int(Flag.DISCONTINUITY))
+        if len(frames) < WINDOW or (len(began) and (began[-1] > 0 or lost[0])):
+            return Nothing("warming-up")
+        if not np.isfinite(window).all():
+            return Nothing("dropout")
+        if self._rejected_ns is not None:
+            start_ns, end_ns = self._rejected_ns
+            if start_ns < t_ns and t_ns - _NS < end_ns:
+                return Nothing("artifact")
+        if not window.any():
+            return Nothing("no-signal")
+        return Value(window)
+
+    def _run(self, k: int, window: Array, content: Content) -> Content:
+        if isinstance(content, Value):
+            self._metrics["band_ratio"] = ratio = self._band_ratio(window)
+            self._metrics["fisher_rao"] = self._fisher_rao(window)
+            self._metrics["session"] = self._session.add(ratio)
+        else:
+            self._metrics = dict.fromkeys(METHODS, content)
+            if not isinstance(content, Nothing) or content.reason != "timeout":
+                self._metrics["session"] = self._session.score()
+        if self._injected:
+            inject_focus(self.network, Value(self._injected.pop(0)), k)
+        else:
+            self.network.tell("eeg", content, k)
+            self.network.run()
+        return self.network.cell("focus").content
+
+    def _note_timeout(self, timed_out: bool, t_ns: int) -> None:
+        """Told once when it starts and once when it ends."""
+        if timed_out == self._timed_out:
+            return
+        self._timed_out = timed_out
+        if timed_out:
+            self._emit(
+                Event(
+                    "alert",
+                    "alert",
+                    "neurofeedback oracle: no data for 5 s; the trit is nothing, what hangs on it "
+                    "is at its baseline",
+                    fields={"t_ns": t_ns, "baseline": dict(BASELINE)},
+                )
+            )
+        else:
+            self._emit(
+                Event("alert", "info", "neurofeedback oracle: data again", fields={"t_ns": t_ns})
+            )
+
+    # -- what goes out -----------------------------------------------------------------------------
+
+    def _focus_data(self, focus: Content) -> dict[str, Any]:
+        data = self._cell(focus)
+        if isinstance(focus, Value):
+            data |= {
+                "focus": focus.value,
+                "method": self._config.method,
+                "window_s": WINDOW / GRID_HZ,
+                "channels": len(self._picks),
+            }
+            spec = self._slot().spec
+            if spec is not None and spec.rate_hz < GRID_HZ:
+                data["rate"] = "below-spec"
+        return data
+
+    def _trit_data(self, focus: Content) -> dict[str, Any]:
+        content = self.network.cell("trit").content
+        data = self._cell(content)
+        if isinstance(content, Value):
+            trit = content.value
+            data |= {
+                "trit": trit,
+                "brightness": self.network.cell("brightness").content.value,  # type: ignore[union-attr]
+                "role": ROLES[trit],
+                "skill": skill(trit, self._skills),
+            }
+            if isinstance(focus, Value):
+                data["focus"] = focus.value
+        elif isinstance(content, Nothing) and content.reason == "timeout":
+            data["baseline"] = dict(BASELINE)
+        return data
+
+    def _cell(self, content: Content) -> dict[str, Any]:
+        if isinstance(content, Value):
+            return {"cell": "value"}
+        if isinstance(content, Nothing):
+            return {"cell": "nothing", "reason": content.reason or "no-signal"}
+        assert isinstance(content, Contradiction)
+        return {
+            "cell": "contradiction",
+            "focus": content.a,
+            "halted": sorted(self.network.halted),
+        }
+
+    # -- setting up --------------------------------------------------------------------------------
+
+    def _set_up(self) -> None:
+        slot = self._slot()
+        labels = slot.labels
+        wanted = self._config.channels or labels
+        self._picks = [i for i, label in enumerate(labels) if label in wanted]
+        self._labels = tuple(labels[i] for i in self._picks)
+        self._band_ratio = BandRatio(max(1, len(self._picks)))
+        self._load_baseline()
+        self.network = oracle_network(self._measure)
+
+    def _load_baseline(self) -> None:
+        self.baseline, self.baseline_error = None, None
+        if self._path.exists():
+            try:
+                self.baseline = baselines.load(self._path, self._labels)
+            except BadBaseline as error:
+                self.baseline_error = error
+        self._fisher_rao = FisherRao(self.baseline.covariance if self.baseline else None)
+
+    def _measure(self, window: npt.NDArray[Any]) -> Content:
+        return self._metrics[self._config.method]
+
+    def _reader(self) -> GridReader:
+        return GridReader(self._slot().grid, deadline_ns=0)
+
+    # -- baseline ----------------------------------------------------------------------------------
+
+    def _note_rest(self, k: int, window: Array, content: Content) -> None:
+        """Each second's window once, so that no sample counts twice."""
+        rest = self._rest
+        assert rest is not None
+        if k % FOCUS_HZ == 0:
+            if isinstance(content, Value):
+                rest.windows.append(window.copy())
+            elif isinstance(content, Nothing):
+                rest.reasons[content.reason] = rest.reasons.get(content.reason, 0) + 1
+        if k >= rest.until and not rest.done.done():
+            rest.done.set_result(None)
