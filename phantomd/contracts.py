@@ -284,6 +284,8 @@ class FeatureWindow(msgspec.Struct, frozen=True):
     #: When its newest sample came, and when it was closed; not on the wire.
     arrival_ns: int | None = None
     closed_ns: int = 0
+    #: Rejected for an artifact's score, and not for what is missing; not on the wire.
+    has_artifact: bool = False
 
     def data(self) -> dict[str, Any]:
         return {

@@ -53,9 +53,12 @@ from phantomd.net.lsl import LslOutlets
 from phantomd.net.markers import Markers, marker_stream
 from phantomd.net.messages import Messages
 from phantomd.net.methods import methods, uptime_s
+from phantomd.net.oracle_methods import oracle_methods
 from phantomd.net.ports import Ports
 from phantomd.net.rpc import Method
 from phantomd.net.session_methods import session_methods
+from phantomd.oracle.stage import DEADLINE_NS as FOCUS_DEADLINE_NS
+from phantomd.oracle.stage import FOCUS_HZ, OracleStage
 from phantomd.records.journal import JournalSession
 from phantomd.signal.analysis import make_analysis
 from phantomd.signal.aux import MESSAGES_HZ, AuxStage
@@ -126,7 +129,8 @@ class Daemon:
         )
         #: Stages behind the tick, in the order of the river.
         self.windows = self._make_windows()
-        self.parts: list[Part] = [self.windows, self._make_aux()]
+        self.oracle = self._make_oracle()
+        self.parts: list[Part] = [self.windows, self.oracle, self._make_aux()]
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,
@@ -159,8 +163,26 @@ class Daemon:
         lateness = self.engine.ledger.stage("window", WINDOW_DEADLINE_NS)
         return WindowStage(lambda: self.engine.slots, self.config, self.say, lateness)
 
+    def _make_oracle(self) -> OracleStage:
+        self.ports.messages("focus", history=64, rate_hz=float(FOCUS_HZ))
+        self.ports.messages("trit", history=64, rate_hz=1.0)
+        oracle = OracleStage(
+            lambda: self.engine.slots[0],
+            self.config.oracle,
+            self.say,
+            self.emit,
+            self.config.state_dir,
+            self.engine.ledger.stage("focus", FOCUS_DEADLINE_NS),
+        )
+        oracle.follow(self.windows)
+        return oracle
+
     def _methods(self) -> dict[str, Method]:
-        return {**methods(self), **session_methods(self.spikes.sessions)}
+        return {
+            **methods(self),
+            **session_methods(self.spikes.sessions),
+            **oracle_methods(self.oracle),
+        }
 
     def _timed(self, name: str, method: Method) -> Method:
         """What answers at once has a deadline; what waits for a device or a disk has none."""
@@ -346,6 +368,7 @@ class Daemon:
             detail={
                 "panic_reason": self.panic.reason,
                 "journal": self._journal.status() if self._journal else None,
+                "oracle": self.oracle.status(),
                 "heartbeats": self.engine.core.beats,
                 "heartbeats_skipped": self.engine.core.beats_skipped,
                 "slow_callbacks": dict(self.engine.ledger.slow_callbacks),
@@ -426,7 +449,7 @@ class Daemon:
             )
         default = time.strftime("journals/%Y%m%d_%H%M%S.pdj")
         target = Path(path).expanduser() if path else self.config.state_dir / default
-        self._journal = JournalSession.open(target, self.engine, self.config)
+        self._journal = JournalSession.open(target, self.engine, self.config, self.oracle.baseline)
         try:
             await self._journal.begin()
         except BaseException:

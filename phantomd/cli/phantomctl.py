@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from phantomd import __version__
-from phantomd.cli import device, emulate, journal, output, panic, replay, status, tap, top
+from phantomd.cli import (
+    calibrate,
+    device,
+    emulate,
+    journal,
+    output,
+    panic,
+    replay,
+    status,
+    tap,
+    top,
+)
 from phantomd.cli.invocation import (
     BasePortOption,
     ControlOption,
@@ -24,7 +35,17 @@ from phantomd.cli.invocation import (
 from phantomd.errors import ConfigError, PhantomError, UnknownKey, UsageError, WrongType
 
 #: In the order of the help.
-_COMMANDS = (status, top, tap, device, panic, journal, replay, emulate)
+_COMMANDS = (
+    status,
+    top,
+    tap,
+    device,
+    calibrate,
+    panic,
+    journal,
+    replay,
+    emulate,
+)
 
 _BAD_CONFIG = frozenset({ConfigError.code, UnknownKey.code, WrongType.code})
 

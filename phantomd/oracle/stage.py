@@ -30,6 +30,8 @@ from phantomd.oracle.cells import Content, Contradiction, Nothing, Value
 from phantomd.oracle.focus import METHODS, WINDOW, BandRatio, FisherRao, Session
 from phantomd.oracle.network import inject_focus, oracle_network
 from phantomd.oracle.trit import BASELINE, ROLES, Role, skill
+from phantomd.signal.window import Window
+from phantomd.signal.windows import WindowStage
 
 FOCUS_HZ = 10
 TRIT_EVERY = 10
@@ -60,7 +62,10 @@ class _Rest:
 
 
 class OracleStage:
-    """Part of the daemon, behind the windows stage, whose verdicts it hears through ``judge``."""
+    """Part of the daemon, behind the windows stage, whose verdicts it hears through ``judge``.
+
+    ``state_dir``: where the baseline lies; None: nowhere (a replay).
+    """
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class OracleStage:
         config: OracleConfig,
         publish: Publish,
         emit: Emit,
-        state_dir: Path,
+        state_dir: Path | None,
         lateness: Histogram | None = None,
     ) -> None:
         self._slot = slot
@@ -80,7 +85,7 @@ class OracleStage:
         }
         self._publish = publish
         self._emit = emit
-        self._path = state_dir / baselines.NAME
+        self._path = None if state_dir is None else state_dir / baselines.NAME
         self._lateness = lateness
         self._rejected_ns: tuple[int, int] | None = None
         self._session = Session(FOCUS_HZ)
@@ -95,12 +100,17 @@ class OracleStage:
         self._labels: tuple[str, ...] = ()
         self._set_up()
 
+    def follow(self, windows: WindowStage) -> None:
+        """Hears the verdicts of these windows, and gives them its metrics as features."""
+        windows.listen(lambda features, _: self.judge(features))
+        windows.measure(self.measure)
+
     # -- what others tell it -----------------------------------------------------------------------
 
     def judge(self, features: FeatureWindow) -> None:
         """A window of the device on 7069 was closed."""
         spec = self._slot().spec
-        if features.reject and spec is not None and features.device_id == spec.device_id:
+        if features.has_artifact and spec is not None and features.device_id == spec.device_id:
             self._rejected_ns = (features.start_ns, features.end_ns)
 
     def layout_changed(self, slot: Slot) -> None:
@@ -115,6 +125,10 @@ class OracleStage:
         """A recording starts: the session's score with it."""
         self._session.reset()
 
+    def measure(self, window: Window) -> dict[str, float]:
+        """Features of a window of the device on 7069; others have none."""
+        return self.features() if window.layout.device == self._slot().spec else {}
+
     def features(self) -> dict[str, float]:
         """``focus_band_ratio``, …: the newest of all three metrics; NaN where there is none."""
         return {
@@ -124,7 +138,7 @@ class OracleStage:
 
     async def rest(self, seconds: float) -> dict[str, Any]:
         """Records a baseline from now on, writes it and takes it. Raises BadBaseline."""
-        if self._rest is not None:
+        if self._rest is not None or self._path is None:
             raise BadBaseline("a baseline is being recorded", hint="wait for it")
         first = self._next if self._next is not None else 0
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -309,12 +323,19 @@ class OracleStage:
 
     def _load_baseline(self) -> None:
         self.baseline, self.baseline_error = None, None
-        if self._path.exists():
+        if self._path is not None and self._path.exists():
             try:
                 self.baseline = baselines.load(self._path, self._labels)
             except BadBaseline as error:
                 self.baseline_error = error
         self._fisher_rao = FisherRao(self.baseline.covariance if self.baseline else None)
+
+    def take_baseline(self, baseline: Baseline) -> None:
+        """One that is not in the state directory (a replay has its journal's). It is left out
+        where it is of another montage."""
+        if baseline.labels == self._labels:
+            self.baseline, self.baseline_error = baseline, None
+            self._fisher_rao = FisherRao(baseline.covariance)
 
     def _measure(self, window: npt.NDArray[Any]) -> Content:
         return self._metrics[self._config.method]

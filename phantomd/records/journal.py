@@ -21,6 +21,7 @@ from phantomd.core.journal import JournalWriter, Tap, tap_engine, tap_intake
 from phantomd.engine.engine import Engine
 from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind
+from phantomd.oracle.baseline import Baseline
 
 _BEGIN_S = 2.0
 _POLL_S = 0.005
@@ -32,6 +33,8 @@ class Meta(msgspec.Struct, frozen=True):
     daemon: str
     unix_ns: int
     config: Config
+    #: The oracle's baseline: covariance by rows, and the labels that it is of.
+    baseline: tuple[tuple[tuple[float, ...], ...], tuple[str, ...]] | None = None
 
 
 class PlanSlot(msgspec.Struct, frozen=True):
@@ -59,10 +62,20 @@ class Note(msgspec.Struct, frozen=True):
     marker: Marker | None = None
 
 
+def _plain(
+    baseline: Baseline | None,
+) -> tuple[tuple[tuple[float, ...], ...], tuple[str, ...]] | None:
+    if baseline is None:
+        return None
+    return tuple(tuple(map(float, row)) for row in baseline.covariance), baseline.labels
+
+
 class JournalSession:
     """One journal being written. Belongs to the event loop."""
 
-    def __init__(self, path: Path, fd: int, engine: Engine, config: Config) -> None:
+    def __init__(
+        self, path: Path, fd: int, engine: Engine, config: Config, baseline: Baseline | None
+    ) -> None:
         self.path = path
         self._fd = fd
         self._engine = engine
@@ -75,10 +88,14 @@ class JournalSession:
         self._writer = JournalWriter(fd)
         for tap in (self._own, self._tick):
             self._writer.add(tap)
-        self._put(Kind.META, Meta(f"phantomd/{__version__}", time.time_ns(), config))
+        self._put(
+            Kind.META, Meta(f"phantomd/{__version__}", time.time_ns(), config, _plain(baseline))
+        )
 
     @classmethod
-    def open(cls, path: Path, engine: Engine, config: Config) -> JournalSession:
+    def open(
+        cls, path: Path, engine: Engine, config: Config, baseline: Baseline | None = None
+    ) -> JournalSession:
         """A new file, readable by its owner alone. Raises JournalError."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +105,7 @@ class JournalSession:
                 f"{path}: {error.strerror}",
                 hint="name a new file in a directory that can be written",
             ) from error
-        return cls(path, fd, engine, config)
+        return cls(path, fd, engine, config, baseline)
 
     async def begin(self) -> None:
         """Devices first, each with its state; then, once the tick has taken all that came before,

@@ -27,6 +27,8 @@ from phantomd.engine.part import Publish
 from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
 from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind, Record, records, take_sample
+from phantomd.oracle.baseline import Baseline
+from phantomd.oracle.stage import OracleStage
 from phantomd.records.journal import Meta, Note, Plan
 from phantomd.signal.analysis import make_analysis
 from phantomd.signal.aux import AuxStage
@@ -114,6 +116,8 @@ class Replay:
         self._slots: dict[int, Slot] = {}
         self._config = journal.meta.config
         self.windows = WindowStage(self._slots.values, self._config, publish)
+        self.oracle: OracleStage | None = None
+        self._publish_message = publish
         self._aux = AuxStage(self._slots.values, publish)
         self._feeds: dict[int, _Feed] = {}
         self._sources: dict[int, Source] = {}
@@ -158,6 +162,25 @@ class Replay:
                 self._make_feed(slot.number, slot.spec)
             sources.append(self._make_source(slot.number, len(slot.labels), plan, state, warm))
         self._engine.set_plan(sources)
+        if self.oracle is None:
+            self.oracle = self._make_oracle()
+        else:
+            self.oracle.layout_changed(self._slots[0])
+
+    def _make_oracle(self) -> OracleStage:
+        """As the daemon has it, with the baseline of then."""
+        oracle = OracleStage(
+            lambda: self._slots[0],
+            self._config.oracle,
+            self._publish_message,
+            lambda _: None,  # its alerts are notes of the journal
+            None,
+        )
+        oracle.follow(self.windows)
+        if self._journal.meta.baseline is not None:
+            rows, labels = self._journal.meta.baseline
+            oracle.take_baseline(Baseline(np.array(rows), labels, 0.0, 0))
+        return oracle
 
     def _make_grid(
         self, number: int, n_channels: int, state: bytes | None, labels: tuple[str, ...] | None
@@ -261,6 +284,8 @@ class Replay:
                 self._emit(describe(raw, self._specs.get))
         self._emit_notes(self._next_event)
         self.windows.on_tick(now_ns)
+        if self.oracle is not None:
+            self.oracle.on_tick(now_ns)
         self._aux.on_tick(now_ns)
 
     def _emit_notes(self, next_event: int) -> None:

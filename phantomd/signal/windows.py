@@ -21,7 +21,7 @@ from phantomd.engine.engine import Slot
 from phantomd.engine.part import Publish
 from phantomd.signal.analysis import Layout, layout_of
 from phantomd.signal.measures import Measure, measures_of
-from phantomd.signal.window import FILLING, REJECTED, TIMED_OUT, Window
+from phantomd.signal.window import ARTIFACT, FILLING, REJECTED, TIMED_OUT, Window
 
 #: DESIGN.md: from the arrival of a window's last sample to its intent.
 WINDOW_DEADLINE_NS = 25_000_000
@@ -124,6 +124,7 @@ class WindowStage:
             ),
             arrival_ns=window.arrival_ns,
             closed_ns=window.closed_ns,
+            has_artifact=bool(window.flags & ARTIFACT),
         )
         late_ns = 0 if done.arrival_ns is None else now_ns - done.arrival_ns
         if self._lateness is not None and done.arrival_ns is not None:

@@ -22,15 +22,17 @@ FAULTS = "simulator:?seed=3&drop=0.02"
 async def _record(
     daemon_at, path: Path, warm_frames: int, frames: int
 ) -> tuple[bytes, list[dict], list[dict]]:
-    """Starts a journal in the middle of a run: frames, events and features that subscribers got."""
+    """Starts a journal in the middle of a run: frames, events, and messages of the streams behind
+    the tick, as subscribers got them."""
     async with daemon_at(f'devices=["{FAULTS}"]') as daemon:
         eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", daemon.ports.streams["events"].port
         )
-        of_features, _ = await asyncio.open_connection(
-            "127.0.0.1", daemon.ports.streams["features"].port
-        )
+        of_features, of_focus = [
+            (await asyncio.open_connection("127.0.0.1", daemon.ports.streams[name].port))[0]
+            for name in ("features", "focus")
+        ]
         await eeg.read(warm_frames)
         await daemon.journal_start(str(path))
         await eeg.read(frames)
@@ -43,22 +45,22 @@ async def _record(
         writer.close()
         unpacker = msgpack.Unpacker()
         unpacker.feed(await of_features.read(-1))
-        features = [message["data"] for message in unpacker if message["type"] == "data"]
-        return eeg.frames, [json.loads(line)["data"] for line in lines[1:]], features
+        messages = [*unpacker, *map(json.loads, (await of_focus.read(-1)).splitlines())]
+        data = [message for message in messages if message["type"] == "data"]
+        return eeg.frames, [json.loads(line)["data"] for line in lines[1:]], data
 
 
 def _replayed(journal: Journal) -> tuple[bytes, list[Event], list[dict]]:
     assert journal.complete
     out: list[bytes] = []
     events: list[Event] = []
-    features: list[dict] = []
+    messages: list[dict] = []
 
     def publish(stream: str, t_ns: int | None, data: dict, late: bool = False) -> None:
-        assert stream == "features"
-        features.append(finite(data))
+        messages.append({"stream": stream, "t_ns": t_ns, "data": finite(data)})
 
     Replay(journal, lambda data, n: out.append(data), events.append, publish=publish).run()
-    return b"".join(out), events, features
+    return b"".join(out), events, messages
 
 
 def test_a_replay_of_the_journal_gives_the_same_frames_and_events(run, daemon_at, tmp_path):
@@ -86,16 +88,36 @@ def test_a_replay_of_the_journal_gives_the_same_frames_and_events(run, daemon_at
 
 def test_a_replay_of_the_journal_gives_the_same_windows(run, daemon_at, tmp_path):
     path = tmp_path / "run.pdj"
-    _, _, live = run(_record(daemon_at, path, 300, 700))
+    _, _, live_messages = run(_record(daemon_at, path, 300, 700))
     journal = read(path)
-    _, _, again = _replayed(journal)
+    _, _, messages = _replayed(journal)
+    live = [message["data"] for message in live_messages if message["stream"] == "features"]
+    again = [message["data"] for message in messages if message["stream"] == "features"]
     # The journal has none of the samples before its first tick: windows that hold some are out.
     begin_ns = journal.ticks[0][0]
     whole = [data for data in again if data["window"]["start_ns"] >= begin_ns]
     assert len(whole) >= 15
     of_index = {data["window"]["index"]: data for data in live}
+    # What remembers further back than the journal does.
+    for data in (*whole, *live):
+        for name in ("covariance_step", "focus_session"):
+            del data["features"][name]
     assert whole == [of_index[data["window"]["index"]] for data in whole]
     assert all(data["features"]["alpha_uv2"] is not None for data in whole[-4:])
+
+
+def test_a_replay_of_the_journal_gives_the_same_focus(run, daemon_at, tmp_path):
+    path = tmp_path / "run.pdj"
+    _, _, live = run(_record(daemon_at, path, 300, 700))
+    journal = read(path)
+    _, _, messages = _replayed(journal)
+    at = {message["t_ns"]: message["data"] for message in live if message["stream"] == "focus"}
+    begin_ns = journal.ticks[0][0] + 2_000_000_000
+    again = [m for m in messages if m["stream"] == "focus" and m["t_ns"] > begin_ns]
+    assert len(again) >= 30
+    for message in again:
+        assert message["data"] == at[message["t_ns"]]
+    assert any(message["data"]["cell"] == "value" for message in again)
 
 
 def test_a_journal_cut_short_replays_what_is_whole(run, daemon_at, tmp_path):
