@@ -52,7 +52,6 @@ SOURCES = {
     "analysis": ANALYSIS,
     "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
     "spectrum": SPECTRUM,
-    "spd": ["spd", "spd_covariance", "spd_eigen"],
     "connectivity": [*SPECTRUM, *CONNECTIVITY],
 }
 

@@ -57,12 +57,11 @@ from phantomd.net.oracle_methods import oracle_methods
 from phantomd.net.ports import Ports
 from phantomd.net.rpc import Method
 from phantomd.net.session_methods import session_methods
-from phantomd.oracle.stage import DEADLINE_NS as FOCUS_DEADLINE_NS
-from phantomd.oracle.stage import FOCUS_HZ, OracleStage
+from phantomd.oracle.stage import FOCUS_HZ
 from phantomd.records.journal import JournalSession
+from phantomd.records.stages import make_stages
 from phantomd.signal.analysis import make_analysis
-from phantomd.signal.aux import MESSAGES_HZ, AuxStage
-from phantomd.signal.windows import WINDOW_DEADLINE_NS, WindowStage
+from phantomd.signal.aux import MESSAGES_HZ
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +126,17 @@ class Daemon:
         self.supervisor = Supervisor(
             self.engine, config.montage.labels, self.emit, self._layout_changed, self.markers.put
         )
-        #: Stages behind the tick, in the order of the river.
-        self.windows = self._make_windows()
-        self.oracle = self._make_oracle()
-        self.parts: list[Part] = [self.windows, self.oracle, self._make_aux()]
+        self._make_ports()
+        self.stages = make_stages(
+            lambda: self.engine.slots,
+            lambda: self.engine.slots[0],
+            config,
+            self.say,
+            self.emit,
+            state_dir=config.state_dir,
+            ledger=self.engine.ledger,
+        )
+        self.parts: list[Part] = [*self.stages.parts]
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,
@@ -148,40 +154,24 @@ class Daemon:
         )
         return markers
 
-    def _make_aux(self) -> AuxStage:
-        self.ports.messages("aux", history=round(2 * MESSAGES_HZ) * MAX_SOURCES)
-        return AuxStage(lambda: self.engine.slots, self.say)
-
-    def _make_windows(self) -> WindowStage:
+    def _make_ports(self) -> None:
+        """Of the stages behind the tick."""
         step_s = self.config.window.step_s
+        self.ports.messages("aux", history=round(2 * MESSAGES_HZ) * MAX_SOURCES)
         self.ports.messages(
             "features",
             history=max(64, round(2 * MAX_SOURCES / step_s)),
             rate_hz=1 / step_s,
             describe=lambda: {"window_s": self.config.window.length_s, "step_s": step_s},
         )
-        lateness = self.engine.ledger.stage("window", WINDOW_DEADLINE_NS)
-        return WindowStage(lambda: self.engine.slots, self.config, self.say, lateness)
-
-    def _make_oracle(self) -> OracleStage:
         self.ports.messages("focus", history=64, rate_hz=float(FOCUS_HZ))
         self.ports.messages("trit", history=64, rate_hz=1.0)
-        oracle = OracleStage(
-            lambda: self.engine.slots[0],
-            self.config.oracle,
-            self.say,
-            self.emit,
-            self.config.state_dir,
-            self.engine.ledger.stage("focus", FOCUS_DEADLINE_NS),
-        )
-        oracle.follow(self.windows)
-        return oracle
 
     def _methods(self) -> dict[str, Method]:
         return {
             **methods(self),
             **session_methods(self.spikes.sessions),
-            **oracle_methods(self.oracle),
+            **oracle_methods(self.stages.oracle),
         }
 
     def _timed(self, name: str, method: Method) -> Method:
@@ -368,7 +358,7 @@ class Daemon:
             detail={
                 "panic_reason": self.panic.reason,
                 "journal": self._journal.status() if self._journal else None,
-                "oracle": self.oracle.status(),
+                "oracle": self.stages.oracle.status(),
                 "heartbeats": self.engine.core.beats,
                 "heartbeats_skipped": self.engine.core.beats_skipped,
                 "slow_callbacks": dict(self.engine.ledger.slow_callbacks),
@@ -449,7 +439,9 @@ class Daemon:
             )
         default = time.strftime("journals/%Y%m%d_%H%M%S.pdj")
         target = Path(path).expanduser() if path else self.config.state_dir / default
-        self._journal = JournalSession.open(target, self.engine, self.config, self.oracle.baseline)
+        self._journal = JournalSession.open(
+            target, self.engine, self.config, self.stages.oracle.baseline
+        )
         try:
             await self._journal.begin()
         except BaseException:

@@ -23,6 +23,7 @@ from phantomd.core.ring import Ring
 from phantomd.devices.base import Device
 from phantomd.engine.ledger import EEG_DEADLINE_NS, Ledger
 from phantomd.engine.plan import GRID_SLOTS, Analyse, make_idle, make_source, signal_ring
+from phantomd.engine.prototype import design
 from phantomd.errors import DeviceError
 
 #: How much of the past a new source learns from.
@@ -186,6 +187,13 @@ class Engine:
                 priority=self._realtime.intake_priority,
                 cpu=self._realtime.intake_cpu,
             )
+
+    def prepare(self, spec: DeviceSpec) -> None:
+        """All that is designed for such a device, so that ``attach`` finds it: seconds on a slow
+        host the first time, so beside the event loop."""
+        design(spec.rate_hz, self._settings.phase)
+        if self._analyse is not None:
+            self._analyse(spec, signal_ring(spec, 0), None)
 
     def _free_slot(self, number: int | None, labels: tuple[str, ...]) -> Slot:
         if number is None:

@@ -28,7 +28,6 @@ from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
 from phantomd.engine.health import Health
 from phantomd.engine.impedance import measure
-from phantomd.engine.prototype import design
 from phantomd.engine.supervised import Supervised, not_opened, unforeseen
 from phantomd.errors import (
     DeviceBusy,
@@ -284,8 +283,8 @@ class Supervisor:
         if spec.rate_hz == 0:
             await self._attach_markers(one, device, spec)
             return
-        # Kept by design(): the loop, and the tick's change of plan, need not wait for a new rate.
-        await beside(design, spec.rate_hz, self._engine.settings.phase)
+        # Designs are kept: the loop, and the tick's change of plan, need not wait for a new rate.
+        await beside(self._engine.prepare, spec)
         again = self._resume(one, device, spec)
         if not again:
             if one.slot is not None:

@@ -28,11 +28,9 @@ from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
 from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind, Record, records, take_sample
 from phantomd.oracle.baseline import Baseline
-from phantomd.oracle.stage import OracleStage
 from phantomd.records.journal import Meta, Note, Plan
+from phantomd.records.stages import Stages, make_stages
 from phantomd.signal.analysis import make_analysis
-from phantomd.signal.aux import AuxStage
-from phantomd.signal.windows import WindowStage
 
 #: A replay has no connections that an epoch could tell apart.
 _NO_EPOCH = uuid.UUID(int=0)
@@ -115,10 +113,8 @@ class Replay:
         self._mark = mark
         self._slots: dict[int, Slot] = {}
         self._config = journal.meta.config
-        self.windows = WindowStage(self._slots.values, self._config, publish)
-        self.oracle: OracleStage | None = None
+        self._stages: Stages | None = None
         self._publish_message = publish
-        self._aux = AuxStage(self._slots.values, publish)
         self._feeds: dict[int, _Feed] = {}
         self._sources: dict[int, Source] = {}
         self._grids: dict[int, Ring] = {}
@@ -162,25 +158,25 @@ class Replay:
                 self._make_feed(slot.number, slot.spec)
             sources.append(self._make_source(slot.number, len(slot.labels), plan, state, warm))
         self._engine.set_plan(sources)
-        if self.oracle is None:
-            self.oracle = self._make_oracle()
+        if self._stages is None:
+            self._stages = self._make_stages()
         else:
-            self.oracle.layout_changed(self._slots[0])
+            for part in self._stages.parts:
+                part.layout_changed(self._slots[0])
 
-    def _make_oracle(self) -> OracleStage:
-        """As the daemon has it, with the baseline of then."""
-        oracle = OracleStage(
+    def _make_stages(self) -> Stages:
+        """As the daemon has them, with the baseline of then."""
+        made = make_stages(
+            self._slots.values,
             lambda: self._slots[0],
-            self._config.oracle,
+            self._config,
             self._publish_message,
-            lambda _: None,  # its alerts are notes of the journal
-            None,
+            lambda _: None,  # what they tell is a note of the journal
         )
-        oracle.follow(self.windows)
         if self._journal.meta.baseline is not None:
             rows, labels = self._journal.meta.baseline
-            oracle.take_baseline(Baseline(np.array(rows), labels, 0.0, 0))
-        return oracle
+            made.oracle.take_baseline(Baseline(np.array(rows), labels, 0.0, 0))
+        return made
 
     def _make_grid(
         self, number: int, n_channels: int, state: bytes | None, labels: tuple[str, ...] | None
@@ -283,10 +279,9 @@ class Replay:
             else:
                 self._emit(describe(raw, self._specs.get))
         self._emit_notes(self._next_event)
-        self.windows.on_tick(now_ns)
-        if self.oracle is not None:
-            self.oracle.on_tick(now_ns)
-        self._aux.on_tick(now_ns)
+        assert self._stages is not None
+        for part in self._stages.parts:
+            part.on_tick(now_ns)
 
     def _emit_notes(self, next_event: int) -> None:
         """The lines of others that stood before this event of the tick."""

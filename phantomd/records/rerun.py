@@ -20,12 +20,11 @@ from phantomd.contracts import GRID_HZ, GRID_NS, EegHeader, Event, Marker
 from phantomd.devices.base import Address
 from phantomd.devices.replay import ReplayDevice
 from phantomd.engine.engine import Engine
-from phantomd.engine.part import Part
 from phantomd.engine.publish import Publisher
 from phantomd.formats.journal import MAGIC
 from phantomd.records.replay import Replay, read
+from phantomd.records.stages import make_stages
 from phantomd.signal.analysis import make_analysis
-from phantomd.signal.windows import WindowStage
 
 START_NS = 1_000_000_000
 _NO_EPOCH = bytes(16)
@@ -90,7 +89,14 @@ def _recording(
     slot = engine.attach(device, number=0)
     emit = partial(_emit, ports)
     publisher = Publisher(engine, ports.frames, emit)
-    parts: list[Part] = [WindowStage(lambda: engine.slots, config, ports.say)]
+    stages = make_stages(
+        lambda: engine.slots,
+        lambda: engine.slots[0],
+        config,
+        ports.say,
+        emit,
+        state_dir=config.state_dir,
+    )
     start_unix_s = device.spec.info.get("start_unix_s")
     offset_ns = round(start_unix_s * 1e9) - START_NS if start_unix_s is not None else 0
     ports.opened(EegHeader(slot.labels, float(GRID_HZ), offset_ns, slot.grid.next, _NO_EPOCH))
@@ -101,7 +107,7 @@ def _recording(
         publisher.publish(now_ns)
         for marker in device.take_markers():
             ports.say("markers", marker.t_ns, marker.data())
-        for part in parts:
+        for part in stages.parts:
             part.on_tick(now_ns)
 
     now_ns = START_NS
