@@ -117,7 +117,7 @@ def test_the_made_up_headset_of_the_docs_streams_is_unplugged_and_comes_back(
             lost = await events.until("device", "lost", state="lost")
             assert "Pico" in lost["message"] or "SerialException" in lost["message"]
             pico = Pico(port)
-            await events.until("device", "open", device_id="python-0")
+            await events.until("device", "back after", device_id="python-0")
             while True:
                 frame = await reader.readexactly(header.frame_bytes)
                 if int.from_bytes(frame[16:20], "little") & Flag.DISCONTINUITY:

@@ -82,7 +82,7 @@ def test_a_step_that_fails_to_stop_does_not_keep_the_others(run, tmp_path, monke
 def test_the_start_list_is_in_the_order_of_need(tmp_path):
     daemon = Daemon(load(None, (f'daemon.state="{tmp_path}"',)))
     names = [name for name, *_ in daemon._steps()]
-    assert names.index("eeg port") < names.index("tick") < names.index("devices")
+    assert names.index("ports") < names.index("tick") < names.index("devices")
     assert names.index("journal") < names.index("devices"), "it must outlive what it writes down"
     assert names[-1] == "readiness"
 
@@ -452,7 +452,8 @@ def test_answers_have_the_shapes_of_the_wire(run, daemon_at):
     hello, status, ledger, metadata, line, eeg = run(go())
     assert hello.protocol == 1 and hello.daemon.startswith("phantomd/")
     assert hello.epoch == EegHeader.decode(eeg.header).epoch.hex()
-    assert hello.ports.keys() == status.streams.keys() == {"eeg", "events"}
+    assert hello.ports.keys() == status.streams.keys()
+    assert hello.ports.keys() >= {"eeg", "events", "markers", "features", "aux"}
     assert hello.t_ns is not None
     (device,) = status.devices
     assert (device.device_id, device.kind, device.state) == (
