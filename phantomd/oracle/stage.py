@@ -7,6 +7,7 @@ second a trit, of that instant's focus. Lines keep their cadence whatever they h
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,8 @@ DEADLINE_NS = 25_000_000
 TIMEOUT_NS = 5_000_000_000
 #: The specification's eight, of which so many must be good.
 LEAST_CHANNELS = 6
-_NS = 1_000_000_000
+#: Windows that are kept in mind: more than can end within the delay of the grid.
+_VERDICTS = 32
 Array = npt.NDArray[np.float64]
 Emit = Callable[[Event], None]
 
@@ -87,7 +89,8 @@ class OracleStage:
         self._emit = emit
         self._path = None if state_dir is None else state_dir / baselines.NAME
         self._lateness = lateness
-        self._rejected_ns: tuple[int, int] | None = None
+        #: The newest windows' ends, and whether each has an artifact.
+        self._verdicts: deque[tuple[int, bool]] = deque(maxlen=_VERDICTS)
         self._session = Session(FOCUS_HZ)
         self._metrics: dict[str, Content] = dict.fromkeys(METHODS, Nothing("warming-up"))
         self._next: int | None = None
@@ -110,8 +113,8 @@ class OracleStage:
     def judge(self, features: FeatureWindow) -> None:
         """A window of the device on 7069 was closed."""
         spec = self._slot().spec
-        if features.has_artifact and spec is not None and features.device_id == spec.device_id:
-            self._rejected_ns = (features.start_ns, features.end_ns)
+        if spec is not None and features.device_id == spec.device_id:
+            self._verdicts.append((features.end_ns, features.has_artifact))
 
     def layout_changed(self, slot: Slot) -> None:
         if slot.number == 0:
@@ -220,13 +223,18 @@ class OracleStage:
             return Nothing("warming-up")
         if not np.isfinite(window).all():
             return Nothing("dropout")
-        if self._rejected_ns is not None:
-            start_ns, end_ns = self._rejected_ns
-            if start_ns < t_ns and t_ns - _NS < end_ns:
-                return Nothing("artifact")
+        if self._has_artifact(t_ns):
+            return Nothing("artifact")
         if not window.any():
             return Nothing("no-signal")
         return Value(window)
+
+    def _has_artifact(self, t_ns: int) -> bool:
+        """By the newest window that ended by this instant, and by those since. At the instants of
+        the trit a window ends, too; between them the last part of a step is not judged yet."""
+        before = [found for end_ns, found in self._verdicts if end_ns <= t_ns]
+        since = [found for end_ns, found in self._verdicts if end_ns > t_ns]
+        return any(since) or (bool(before) and before[-1])
 
     def _run(self, k: int, window: Array, content: Content) -> Content:
         if isinstance(content, Value):
