@@ -8,7 +8,7 @@ CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
 .PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour bench bench-tick \
-	bench-subscribers bench-devices soak plots sanitize clean
+	bench-sessions bench-subscribers bench-devices soak plots sanitize clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 20
@@ -83,6 +83,9 @@ bench: $(VENV)/.test $(VENV)/.built     ## kernels beside their peers
 
 bench-tick: $(VENV)/.test $(VENV)/.built    ## tick lateness beside cyclictest (rt-tests, stress-ng)
 	$(BIN)/python -m benches.tick $(ARGS)
+
+bench-sessions: $(VENV)/.test $(VENV)/.built   ## 1 to 2,000 sessions whose clients answer; --one, --day
+	$(BIN)/python -m benches.sessions $(ARGS)
 
 bench-subscribers: $(VENV)/.test $(VENV)/.built ## 100 subscribers, ten of them not reading
 	$(BIN)/python -m benches.subscribers $(ARGS)

@@ -28,7 +28,11 @@ static int lay_out(const struct pd_session_config *config, struct layout *out)
         || bins->bin_ns > 10 * PD_NS_PER_S || config->phase_ns < 0
         || config->phase_ns >= bins->bin_ns)
         return -EINVAL;
-    if (!config->live) {
+    if (config->live) {
+        if (config->live->words < PD_SESSION_LIVE_WORDS(bins->n_units)
+            || config->live->words > PD_SESSION_LIVE_MOST)
+            return -EINVAL;
+    } else {
         if (config->n_spans == 0) return -EINVAL;
         for (uint32_t i = 0; i < config->n_spans; i++)
             if (config->spans[i].start >= config->spans[i].stop
@@ -207,15 +211,16 @@ static int fetch(struct pd_session *session, struct pd_packet *packet, uint16_t 
     const struct pd_bins *bins = session->config.bins;
     const uint32_t n = bins->n_units, bin = session->bin;
     if (session->config.live) {
-        uint64_t frame[PD_SESSION_LIVE_WORDS(PD_BINS_MAX_UNITS)];
+        uint64_t frame[PD_SESSION_LIVE_MOST];
         const struct pd_ring *ring = session->config.live;
         uint64_t next = pd_ring_next(ring);
         if (session->jumped || session->live_next + session->window < next)
             session->live_next = next ? next - 1 : 0;
         if (pd_ring_read(ring, session->live_next, frame)) return 0;
-        packet->t_ns = (int64_t)frame[0];
-        memcpy(counts, frame + 1, n * sizeof *counts);
-        set_bin(session, 0, (uint32_t)session->live_next++);
+        packet->t_ns = (int64_t)frame[1];
+        memcpy(counts, frame + PD_SESSION_LIVE_HEAD, n * sizeof *counts);
+        session->live_next++;
+        set_bin(session, 0, (uint32_t)frame[0]);
         packet->bin = session->bin;
         packet->kinematics = nowhere;
         return 1;

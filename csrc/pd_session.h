@@ -40,8 +40,11 @@
 #define PD_SESSION_NEVER INT64_MAX
 #define PD_NOBODY UINT32_MAX
 
-/* A live source's frame: t_ns, then the counts, four to a word. */
-#define PD_SESSION_LIVE_WORDS(n_units) (1u + ((n_units) + 3u) / 4u)
+/* A live source's frame is a record of pd_broadband.h: the bin's number, t_ns, flags, then the
+ * counts, four to a word, and perhaps more. Words at least, and at most. */
+#define PD_SESSION_LIVE_HEAD 3u
+#define PD_SESSION_LIVE_WORDS(n_units) (PD_SESSION_LIVE_HEAD + ((n_units) + 3u) / 4u)
+#define PD_SESSION_LIVE_MOST 1024u
 
 enum pd_session_state { PD_SESSION_RUNNING, PD_SESSION_PAUSED, PD_SESSION_ENDED };
 

@@ -14,12 +14,14 @@ import typer
 from phantomd import __version__
 from phantomd.cli import (
     calibrate,
+    dataset,
     device,
     emulate,
     journal,
     output,
     panic,
     replay,
+    session,
     status,
     tap,
     top,
@@ -40,6 +42,8 @@ _COMMANDS = (
     top,
     tap,
     device,
+    session,
+    dataset,
     calibrate,
     panic,
     journal,

@@ -22,7 +22,7 @@ WHY: tuple[str, ...]
 LEFT: tuple[str, ...]
 
 def live_words(n_units: int) -> int:
-    """64-bit words a frame of a live source: its t_ns, then uint16 counts, four to a word."""
+    """64-bit words that a frame of a live source has at least: a record of csrc/pd_broadband.h."""
 
 def parse_answer(data: bytes | NDArray[np.uint8]) -> tuple[str, int, dict[str, Any]]:
     """One message of a decoder: ``velocity``, ``attach``, what is wrong with it, ``more`` (it is

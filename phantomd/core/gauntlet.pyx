@@ -172,8 +172,8 @@ cdef class Session:
                 self.spans[i].stop = spans[i, 1]
             config.n_spans = spans.shape[0]
         if live is not None:
-            if live.ring.words != PD_SESSION_LIVE_WORDS(bins.bins.n_units):
-                raise ValueError(f"a live ring of {bins.bins.n_units} units has "
+            if live.ring.words < PD_SESSION_LIVE_WORDS(bins.bins.n_units):
+                raise ValueError(f"a live ring of {bins.bins.n_units} units has at least "
                                  f"{PD_SESSION_LIVE_WORDS(bins.bins.n_units)} words a frame")
             config.live = &live.ring
         self.bins = bins

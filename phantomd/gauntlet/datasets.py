@@ -27,8 +27,8 @@ _KEPT = 8
 
 @dataclass(frozen=True, eq=False)
 class LiveSource:
-    """Bins as a device makes them. Each frame of ``ring`` is its ``t_ns``, then the counts as
-    uint16, four to a word (``live_words`` of them in all); its index is the bin's number."""
+    """Bins as a device makes them: ``ring`` is that of a broadband device, whose records are the
+    bin's number, its ``t_ns``, flags, then the counts as uint16, four to a word."""
 
     name: str
     ring: Ring
@@ -36,7 +36,7 @@ class LiveSource:
     bin_ms: float = 25.0
 
     def __post_init__(self) -> None:
-        if self.ring.words != live_words(self.n_units):
+        if self.ring.words < live_words(self.n_units):
             raise ValueError(f"{self.name}: {self.ring.words} words for {self.n_units} units")
 
     @cached_property

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP_S = 30.0
+#: Of the daemon besides this port: other streams, devices, files.
+_OTHER_DESCRIPTORS = 1024
+#: A thousand clients may come at once, and the loop has others to serve.
+_EVENTS_A_TURN = 32
 #: Lines of sessions on ``events``: so many at once, and so many a second.
 _SAID_AT_ONCE = 200
 _SAID_A_SECOND = 50
@@ -56,6 +61,14 @@ _WHY = {
     "not-finite": "NaN, infinity, or more than 1e9",
     "two-meanings": "a key is in it twice, or it is both an attach and an answer",
 }
+
+
+def _allow_descriptors(n: int) -> None:
+    """The usual soft limit is 1024; the hard one may be raised to without asking anybody."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < n:
+        most = n if hard == resource.RLIM_INFINITY else min(n, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class SpikesPort:
@@ -123,6 +136,7 @@ class SpikesPort:
         """Raises PortInUse, PortNotAllowed, ConfigError, OSError."""
         self._loop = asyncio.get_running_loop()
         self._farewells = Farewells(self._max_clients)
+        _allow_descriptors(self._max_clients + _OTHER_DESCRIPTORS)
         sock = await listening(self.name, self.host, self.port)
         self.port = sock.getsockname()[1]
         self._loop.add_reader(self._notify_fd, self._told)
@@ -144,7 +158,6 @@ class SpikesPort:
         await self.orders.done()
         self.core.stop()
         self._running = False
-        self._take_events()
         self._loop.remove_reader(self._notify_fd)
         os.close(self._notify_fd)
         await self._farewells.finish(flush_s)
@@ -260,8 +273,14 @@ class SpikesPort:
         self._take_events()
 
     def _take_events(self) -> None:
-        for event in self.core.take_events():
-            self._take_event(event)
+        events = self.core.take_events(_EVENTS_A_TURN)
+        for event in events:
+            try:
+                self._take_event(event)
+            except Exception:  # the next is somebody else's
+                log.exception("spikes: %r was lost to an error", event[0])
+        if len(events) == _EVENTS_A_TURN:
+            self._loop.call_soon(self._take_events)
         if self._unsaid and self._may_say():
             unsaid, self._unsaid = self._unsaid, 0
             self._emit(

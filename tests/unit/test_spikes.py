@@ -326,18 +326,18 @@ def test_a_live_source_is_played_as_its_bins_come(served):
 
     def push(n: int) -> None:
         frame = np.zeros(live_words(6), np.uint64)
-        frame[0] = 1000 + n
-        frame[1:].view(np.uint16)[:6] = [n, 0, 1, 2, 3, 300]
+        frame[:3] = 70 + n, 1000 + n, 0
+        frame[3:].view(np.uint16)[:6] = [n, 0, 1, 2, 3, 300]
         ring.push(frame)
 
     push(0)
     push(1)
     first = client.until("data")
-    assert first["data"]["sequence_number"] == 1  # from the newest on
+    assert first["data"]["sequence_number"] == 71  # from the newest on
     assert first["data"]["spikes"]["spike_counts"] == [1, 0, 1, 2, 3, 300]
     assert first["t_ns"] == 1001
     assert first["data"]["kinematics"]["vx"] is None
     push(2)
-    assert client.until("data")["data"]["sequence_number"] == 2
+    assert client.until("data")["data"]["sequence_number"] == 72
     with pytest.raises(SessionError, match="live"):
         served.ask("seek", "mine", packet=0)
