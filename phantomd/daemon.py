@@ -60,7 +60,7 @@ from phantomd.net.session_methods import session_methods
 from phantomd.oracle.stage import FOCUS_HZ
 from phantomd.records.journal import JournalSession
 from phantomd.records.stages import make_stages
-from phantomd.signal.analysis import make_analysis
+from phantomd.signal.analysis import make_analysis, prepare
 from phantomd.signal.aux import MESSAGES_HZ
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,12 @@ class Daemon:
         self._panic_turn = asyncio.Lock()
 
         self.panic = PanicLatch(config.state_dir)
-        self.engine = Engine(config, now_ns(), analyse=partial(make_analysis, config))
+        self.engine = Engine(
+            config,
+            now_ns(),
+            analyse=partial(make_analysis, config),
+            prepare=partial(prepare, config),
+        )
         self._loop_lag = self.engine.ledger.stage("loop", LOOP_DEADLINE_NS)
         self._control_time = self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
         self._waker = Waker(self.engine.ledger.timed("publish", self._on_tick))

@@ -63,8 +63,10 @@ class Engine:
         *,
         virtual: bool = False,
         analyse: Analyse | None = None,
+        prepare: Callable[[DeviceSpec], None] | None = None,
     ) -> None:
         self._analyse = analyse
+        self._prepare = prepare
         self._settings = config.grid
         self._realtime = config.realtime
         self._montage = config.montage.labels
@@ -192,8 +194,8 @@ class Engine:
         """All that is designed for such a device, so that ``attach`` finds it: seconds on a slow
         host the first time, so beside the event loop."""
         design(spec.rate_hz, self._settings.phase)
-        if self._analyse is not None:
-            self._analyse(spec, signal_ring(spec, 0), None)
+        if self._prepare is not None:
+            self._prepare(spec)
 
     def _free_slot(self, number: int | None, labels: tuple[str, ...]) -> Slot:
         if number is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -15,7 +14,7 @@ from phantomd.core.analysis import PHASES, SCORES, Analysis
 from phantomd.core.artifact import KINDS
 from phantomd.core.ring import Ring
 from phantomd.signal import artifacts
-from phantomd.signal.designs import Sos, band_pass, chebyshev_pass, notch, series
+from phantomd.signal.filters import Filter, design_aside, sos
 
 _NS = 1_000_000_000
 #: A step's samples are waited for as long as the grid waits, and for as long as one tick takes.
@@ -127,6 +126,26 @@ def _reference(
     return good if named == "average" and len(good) > 1 else ()
 
 
+def _bands(config: Config, layout: Layout) -> list[Filter]:
+    rate_hz, mains_hz = layout.device.rate_hz, layout.mains_hz
+    edges = (config.analysis.bands[name] for name in layout.bands)
+    return [Filter("band", low, high, rate_hz, mains_hz) for low, high in edges]
+
+
+def _cca_bands(layout: Layout) -> list[Filter]:
+    rate_hz = layout.device.rate_hz
+    return [
+        Filter("subband", _low_hz(band), _top_hz(rate_hz), rate_hz)
+        for band in range(layout.subbands)
+    ]
+
+
+def prepare(config: Config, spec: DeviceSpec) -> None:
+    """Has all designed that ``make_analysis`` will ask for. May take seconds: beside the loop."""
+    layout = layout_of(config, spec)
+    design_aside([*_bands(config, layout), *_cca_bands(layout)])
+
+
 def make_analysis(
     config: Config, spec: DeviceSpec, signal: Ring, windows: Ring | None
 ) -> Analysis | None:
@@ -148,10 +167,8 @@ def make_analysis(
         step_ns=step_ns,
         n_steps=max(1, round(config.window.length_s / config.window.step_s)),
         wait_ns=wait_ns,
-        power_bands=[
-            _band(config.analysis.bands[name], spec.rate_hz, mains_hz) for name in layout.bands
-        ],
-        cca_bands=[_subband(band, spec.rate_hz) for band in range(layout.subbands)],
+        power_bands=[sos(each) for each in _bands(config, layout)],
+        cca_bands=[sos(each) for each in _cca_bands(layout)],
         targets_hz=layout.targets_hz,
         cca_windows=[round(seconds * spec.rate_hz) for seconds in layout.windows_s],
         harmonics=config.cca.harmonics,
@@ -180,15 +197,6 @@ def _artifact_config(config: Config, layout: Layout) -> artifacts.Config:
     )
 
 
-@lru_cache(maxsize=64)
-def _band(edges_hz: tuple[float, float], rate_hz: float, mains_hz: float) -> Sos:
-    """Behind a notch where the mains, or a harmonic, lies within an octave of the band."""
-    passing = band_pass(edges_hz, rate_hz)
-    if 2 * edges_hz[1] < mains_hz or 2 * mains_hz >= rate_hz - 2:
-        return passing
-    return series(notch(mains_hz, rate_hz, highest_hz=2 * edges_hz[1]), passing)
-
-
 def _low_hz(band: int) -> float:
     """Sub-bands begin at 6, 16, 24, … Hz, as Chen et al. (2015) found best."""
     return 6.0 if band == 0 else 8.0 * (band + 1)
@@ -201,8 +209,3 @@ def _top_hz(rate_hz: float) -> float:
 def _subbands(cca: CcaConfig, rate_hz: float) -> int:
     """Those that are at least an octave wide at this rate."""
     return sum(2 * _low_hz(band) <= _top_hz(rate_hz) for band in range(cca.subbands))
-
-
-@lru_cache(maxsize=64)
-def _subband(band: int, rate_hz: float) -> Sos:
-    return chebyshev_pass((_low_hz(band), _top_hz(rate_hz)), rate_hz)

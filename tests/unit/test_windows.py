@@ -17,8 +17,10 @@ from phantomd.core.cca import FilterBankCCA
 from phantomd.core.engine import GridReader
 from phantomd.core.sos import FilterBank
 from phantomd.errors import ConfigError
-from phantomd.signal.analysis import _band, _subband, layout_of
+from phantomd.signal.analysis import layout_of
 from phantomd.signal.designs import BANDS_HZ
+from phantomd.signal.filters import Filter, design_aside
+from phantomd.signal.filters import sos as sos_of
 
 STEP_NS = 250_000_000
 TARGETS = CcaConfig(targets_hz=(8.0, 10.0, 12.0), windows_s=(0.5, 1.0))
@@ -65,7 +67,7 @@ def test_powers_are_those_of_sosfilt_over_the_same_samples(quiet):
     x = read_signal(quiet.slot.signal, 0, 1 << 60)[3][:, :8]
     layout = layout_of(quiet.config, quiet.board.spec)
     for b, name in enumerate(layout.bands):
-        sos = _band(BANDS_HZ[name], 250.0, 50.0)
+        sos = sos_of(Filter("band", *BANDS_HZ[name], 250.0, 50.0))
         y, _ = sosfilt(sos, x, axis=0, zi=sosfilt_zi(sos)[:, :, None] * x[0])
         compared = 0
         for features, window in quiet.whole():
@@ -83,7 +85,9 @@ def test_powers_are_those_of_sosfilt_over_the_same_samples(quiet):
 
 def test_correlations_are_those_of_the_library_on_the_same_samples(quiet):
     x = read_signal(quiet.slot.signal, 0, 1 << 60)[3][:, :8]
-    filters = FilterBank([_subband(band, 250.0) for band in range(3)], 8, 250.0)
+    filters = FilterBank(
+        [sos_of(Filter("subband", low, 88.0, 250.0)) for low in (6, 16, 24)], 8, 250.0
+    )
     y = np.ascontiguousarray(filters.process(x).transpose(1, 0, 2))
     for features, window in quiet.whole()[-3:]:
         bank = FilterBankCCA(
@@ -154,7 +158,7 @@ def test_bad_channels_are_left_out_and_the_others_referred_to_their_mean():
     assert abs(window.eeg.mean(axis=1)).max() < 1e-9
     x = read_signal(bench.slot.signal, 0, 1 << 60)[3][:, [0, 2, 3, 4, 5, 6, 7]]
     x = x - x.mean(axis=1)[:, None]
-    sos = _band(BANDS_HZ["beta"], 250.0, 50.0)
+    sos = sos_of(Filter("band", *BANDS_HZ["beta"], 250.0, 50.0))
     y, _ = sosfilt(sos, x, axis=0, zi=sosfilt_zi(sos)[:, :, None] * x[0])
     first, until = window.native
     theirs = (y[first:until] ** 2).mean(axis=0)
@@ -243,3 +247,13 @@ def test_a_band_beyond_the_device_s_rate_is_left_out_there():
 
 def _fields(spec):
     return {name: getattr(spec, name) for name in spec.__struct_fields__}
+
+
+def test_filters_designed_aside_have_the_same_bits(monkeypatch):
+    wanted = [Filter("band", 30.0, 45.0, 250.0, 50.0), Filter("subband", 6.0, 88.0, 250.0)]
+    here = [sos_of(each).copy() for each in wanted]
+    monkeypatch.setattr("phantomd.signal.filters._kept", {})
+    design_aside(wanted)
+    monkeypatch.setattr("phantomd.signal.filters._design", None)
+    for each, expected in zip(wanted, here, strict=True):
+        assert sos_of(each).tobytes() == expected.tobytes()
