@@ -8,7 +8,7 @@ CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
 .PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour bench bench-tick \
-	bench-sessions bench-subscribers bench-devices soak plots sanitize clean
+	bench-sessions bench-subscribers bench-devices bench-latency soak plots sanitize clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 20
@@ -93,6 +93,9 @@ bench-subscribers: $(VENV)/.test $(VENV)/.built ## 100 subscribers, ten of them 
 bench-devices: $(VENV)/.test $(VENV)/.built ## BrainFlow and liblsl beside our own ways in and out
 	$(BIN)/python -m benches.brainflow_cyton $(ARGS)
 	$(BIN)/python -m benches.lsl_loopback $(ARGS)
+
+bench-latency: $(VENV)/.test $(VENV)/.built ## from the wire to the ports, beside liblsl's loopback
+	$(BIN)/python -m benches.latency $(ARGS)
 
 soak: $(VENV)/.test $(VENV)/.built      ## the live daemon for hours: CPU, memory, lateness
 	$(BIN)/python -m benches.soak $(ARGS)

@@ -281,7 +281,7 @@ class FeatureWindow(msgspec.Struct, frozen=True):
     artifact_flags: dict[str, bool | float | None]
     reject: bool
     quality: Quality
-    #: When its newest sample came, and when it was closed; not on the wire.
+    #: When its newest sample came, and when it was closed (that is not on the wire).
     arrival_ns: int | None = None
     closed_ns: int = 0
     #: Rejected for an artifact's score, and not for what is missing; not on the wire.
@@ -296,6 +296,7 @@ class FeatureWindow(msgspec.Struct, frozen=True):
                 "end_ns": self.end_ns,
                 "stream": self.stream,
                 "rate_hz": self.rate_hz,
+                "arrival_ns": self.arrival_ns,
             },
             "features": self.features,
             "artifacts": self.artifacts,

@@ -289,8 +289,10 @@ class Daemon:
     def _on_tick(self) -> None:
         time_ns = now_ns()
         self.publisher.publish(time_ns)
+        self._eeg.flush()  # a frame does not wait for what windows take
         for part in self.parts:
             part.on_tick(time_ns)
+            self.ports.flush()
 
     def _publish_frames(self, data: bytes, n_frames: int) -> None:
         self._eeg.publish(data, n_frames)

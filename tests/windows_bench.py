@@ -10,6 +10,7 @@ from boards import T0_NS, Board, run
 
 from phantomd.config import Config
 from phantomd.contracts import FeatureWindow
+from phantomd.devices.simulator import Simulator
 from phantomd.engine.engine import Engine
 from phantomd.signal.analysis import make_analysis
 from phantomd.signal.window import Window
@@ -27,14 +28,19 @@ def noise(n: int) -> np.ndarray:
 class Bench:
     """An engine with one board, and the windows that came of it."""
 
-    def __init__(self, config: Config | None = None, signal: Signal | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        signal: Signal | None = None,
+        board: Simulator | None = None,
+    ) -> None:
         self.config = config or Config()
         self.engine = Engine(
             self.config, T0_NS, virtual=True, analyse=partial(make_analysis, self.config)
         )
         self.board = Board()
         self.board.signal = signal or noise
-        self.slot = self.engine.attach(self.board)
+        self.slot = self.engine.attach(board or self.board)
         self.said: list[tuple[str, int | None, dict[str, object], bool]] = []
         self.windows: list[tuple[FeatureWindow, Window]] = []
         self.stage = WindowStage(lambda: self.engine.slots, self.config, self.publish)

@@ -25,7 +25,7 @@ import serial
 from numpy.typing import NDArray
 
 from phantomd.contracts import MONTAGE, DeviceSpec
-from phantomd.core.cyton import PACKET_BYTES, CytonDriver
+from phantomd.core.cyton import PACKET_BYTES, CytonDriver, uv_per_count
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
 from phantomd.devices.base import Address, no_faults
@@ -63,6 +63,7 @@ ASK_AGAIN_S = 0.9
 READ_S = 0.05
 WRITE_S = 1.0
 END = b"$$$"
+MAX_COUNT = (1 << 23) - 1
 
 #: Flag of serial_struct (linux/serial.h), and where it stands in it.
 _ASYNC_LOW_LATENCY = 0x2000
@@ -116,6 +117,7 @@ class CytonDevice:
                 "firmware": _firmware(banner),
                 "gain": gains[0] if len(set(gains)) == 1 else list(gains),
                 "gains": list(gains),
+                "range_uv": _range_uv(gains),
                 "daisy": daisy,
                 "aux_mode": config.aux,
                 "stamps": config.stamps,
@@ -183,6 +185,12 @@ class CytonDevice:
             raise DeviceMissing(
                 f"{self._port.port} went away: {error}", hint="plug the dongle in again"
             ) from error
+
+
+def _range_uv(gains: Sequence[int]) -> list[float]:
+    """What every channel can give: ±4.5 V over the largest gain."""
+    most_uv = MAX_COUNT * uv_per_count(max(gains))
+    return [-most_uv, most_uv]
 
 
 def replay_driver(spec: DeviceSpec, intake: Intake) -> CytonDriver:

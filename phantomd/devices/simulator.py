@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phantomd.contracts import DeviceSpec
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
-from phantomd.core.sim import FOREVER, PARTS, SimDriver, SimTruth
+from phantomd.core.sim import FOREVER, PARTS, RAIL_UV, SimDriver, SimTruth
 from phantomd.devices.base import Address
 from phantomd.devices.simulator_options import SimConfig, config_of, fault_of
 from phantomd.errors import UnsupportedFault
@@ -79,7 +79,11 @@ class Simulator:
             counter_modulus=config.modulus,
             simulated=True,
             transport_us=config.delay_ms * 1000.0,
-            info={"seed": config.seed, "ssvep_hz": [target.hz for target in config.targets]},
+            info={
+                "seed": config.seed,
+                "ssvep_hz": [target.hz for target in config.targets],
+                "range_uv": [-RAIL_UV, RAIL_UV],
+            },
         )
 
     @property

@@ -34,6 +34,7 @@ class Ports:
         self._config = config
         self._epoch_hex = epoch_hex
         self.streams: dict[str, Stream] = {}
+        self._servers: list[StreamServer] = []
 
     def frames(self, greet: Callable[[], bytes]) -> StreamServer:
         """7069."""
@@ -47,6 +48,7 @@ class Ports:
             max_clients=self._config.max_clients,
         )
         self.streams["eeg"] = stream
+        self._servers.append(stream)
         return stream
 
     def spikes(
@@ -89,6 +91,7 @@ class Ports:
             max_clients=self._config.max_clients,
         )
         self.streams[name] = stream
+        self._servers.append(stream)
         return stream
 
     async def start(self) -> None:
@@ -103,6 +106,11 @@ class Ports:
     async def close(self, flush_s: float) -> None:
         """Readers get what is queued, all ports at once."""
         await asyncio.gather(*(stream.close(flush_s) for stream in self.streams.values()))
+
+    def flush(self) -> None:
+        """What was published by now goes out now, not when the loop comes round."""
+        for stream in self._servers:
+            stream.flush()
 
     def tell_clock(self, wall_offset_ns: int) -> None:
         for stream in self.streams.values():

@@ -15,6 +15,7 @@ from phantomd.config import Config
 from phantomd.contracts import FeatureWindow, Quality
 from phantomd.core.analysis import read_signal, take_windows
 from phantomd.core.artifact import KINDS
+from phantomd.core.engine import now_ns as clock_ns
 from phantomd.core.hist import Histogram
 from phantomd.core.ring import Ring
 from phantomd.engine.engine import Slot
@@ -126,6 +127,8 @@ class WindowStage:
             closed_ns=window.closed_ns,
             has_artifact=bool(window.flags & ARTIFACT),
         )
+        if self._lateness is not None:  # live: what was computed took its time
+            now_ns = clock_ns()
         late_ns = 0 if done.arrival_ns is None else now_ns - done.arrival_ns
         if self._lateness is not None and done.arrival_ns is not None:
             self._lateness.add(late_ns)

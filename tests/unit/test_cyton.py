@@ -177,6 +177,7 @@ def test_gain_is_set_on_each_channel_and_scales(pty: tuple[int, str]) -> None:
     answering(master, answer)
     device = CytonDevice(Address.parse(f"cyton:{path}?gain=6"))
     assert said[1:] == [b"x%d030110X" % channel for channel in range(1, 9)]
+    assert device.spec.info["range_uv"] == pytest.approx([-4.5e6 / 6, 4.5e6 / 6])
     data, counts = packets(1)
     device.driver.feed(data, 10**9)
     uv = device.driver.intake.ring.read(0)[NATIVE_HEAD_WORDS:].view(np.float64)[:8]
@@ -184,6 +185,14 @@ def test_gain_is_set_on_each_channel_and_scales(pty: tuple[int, str]) -> None:
     replayed = replay_driver(device.spec, intake())
     replayed.feed(data, 10**9)
     assert (replayed.intake.ring.read(0) == device.driver.intake.ring.read(0)).all()
+    device.close()
+
+
+def test_the_range_is_what_every_channel_can_give(pty: tuple[int, str]) -> None:
+    master, path = pty
+    answering(master, lambda said: BANNER if b"v" in said else b"Success: Channel set$$$")
+    device = CytonDevice(Address.parse(f"cyton:{path}?gain=24,24,1,1,2,4,6,8"))
+    assert device.spec.info["range_uv"] == pytest.approx([-187_500.0, 187_500.0])
     device.close()
 
 

@@ -73,6 +73,7 @@ def test_spec_says_what_the_address_asked_for() -> None:
     assert spec.labels == (*MONTAGE, "F7", "F8")
     assert (spec.rate_hz, spec.simulated, spec.counter_modulus) == (500.0, True, 0)
     assert spec.transport_us == 3000.0
+    assert spec.info["range_uv"] == [-RAIL_UV, RAIL_UV]
 
 
 @pytest.mark.parametrize(

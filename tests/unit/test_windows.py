@@ -16,6 +16,8 @@ from phantomd.core.analysis import read_signal
 from phantomd.core.cca import FilterBankCCA
 from phantomd.core.engine import GridReader
 from phantomd.core.sos import FilterBank
+from phantomd.devices.base import Address
+from phantomd.devices.simulator import open_simulator
 from phantomd.errors import ConfigError
 from phantomd.signal.analysis import layout_of
 from phantomd.signal.designs import BANDS_HZ
@@ -120,6 +122,27 @@ def test_phases_are_told_against_the_host_s_time():
     assert bench.windows[-1][0].quality.snr_db == pytest.approx(10 * np.log10(1800 / 64), abs=2)
 
 
+def test_a_saturated_channel_clips_and_rejects_its_windows():
+    """On a simulator that saturates its third channel from 4 s to 6 s."""
+    address = Address.parse("simulator:?seed=2&blink_per_min=0&emg_per_min=0&pop_per_min=0")
+    device = open_simulator(address, Config().montage.labels)
+    bench = Bench(board=device)
+    for ms in range(0, 8000, 4):
+        if ms == 4000:
+            device.fault("saturate", 2.0, {"channel": 2})
+        bench.engine.step(T0_NS + ms * 1_000_000)
+        bench.stage.on_tick(T0_NS + ms * 1_000_000)
+    during = [f for f, w in bench.whole() if w.native[0] >= 1010 and w.native[1] <= 1490]
+    before = [f for f, w in bench.whole() if w.native[0] > 250 and w.native[1] < 990]
+    assert len(during) >= 3 and len(before) >= 3
+    for features in during:
+        assert features.artifacts["clipping"] >= 0.5
+        assert features.artifact_flags["clipping"] is True and features.reject
+    for features in before:
+        assert features.artifacts["clipping"] is not None
+        assert features.artifacts["clipping"] < 0.5
+
+
 def test_without_a_rhythm_there_is_no_phase(quiet):
     undefined = [f.features["plv"] is None for f, _ in quiet.whole()]
     assert np.mean(undefined) > 0.9
@@ -218,6 +241,7 @@ def test_messages_carry_the_window_and_its_instant(quiet):
     stream, t_ns, data, late = quiet.said[-1]
     assert stream == "features" and not late
     assert t_ns == data["window"]["end_ns"] == quiet.windows[-1][1].end_ns
+    assert data["window"]["arrival_ns"] == quiet.windows[-1][0].arrival_ns
     assert set(data) == {
         "device_id",
         "window",
