@@ -112,6 +112,7 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.connectivity_plot --plot docs/img/connectivity.png
 	$(BIN)/python -m benches.artifact_eval --plot docs/img/artifacts.png
 	$(BIN)/python -m benches.spike_plot --plot docs/img/spikes.png
+	$(BIN)/python -m benches.oracle_eyes --plot docs/img/oracle.png
 
 # Left out: what measures memory or signals, which the sanitizer changes.
 sanitize: tools                         ## the whole Python suite over a core built with ASan and UBSan

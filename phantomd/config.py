@@ -171,13 +171,22 @@ class ArtifactConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
 
+#: Of the specification's eight, so many must be good.
+LEAST_ORACLE_CHANNELS = 6
+
+
 class OracleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[oracle]``: focus and trit. Thresholds, window and brightness are the specification's."""
 
     #: Which metric is the focus; all three are in ``features``.
     method: Literal["band_ratio", "fisher_rao", "session"] = "band_ratio"
-    #: Labels that focus is computed on, at least six; empty: all of the first device's.
+    #: Labels that focus is computed on, at least six; empty: the specification's eight (Fp1 Fp2 F3
+    #: F4 C3 C4 P3 P4) where the first device has six of them, else all of its channels. Those in
+    #: montage.bad are left out.
     channels: tuple[Label, ...] = ()
+    #: Functions that add cells and propagators of your own to the oracle's network:
+    #: ``FILE.py:FUNCTION`` or ``MODULE:FUNCTION``, called with the network (docs/oracle.md).
+    propagators: tuple[str, ...] = ()
     #: Skills of each role, the first available one is named.
     validator: tuple[str, ...] = ("gf3-trit-oracle", "bisimulation-oracle", "abductive-oracle")
     coordinator: tuple[str, ...] = (
@@ -315,6 +324,11 @@ def _check_analysis(config: Config) -> None:
             f"window.length_s {config.window.length_s:g} is no whole number of steps of "
             f"{config.window.step_s:g} s",
             hint="1 to 64 steps make a window: for example length_s = 1.0, step_s = 0.25",
+        )
+    if 0 < len(set(config.oracle.channels)) < LEAST_ORACLE_CHANNELS:
+        raise ConfigError(
+            f"oracle.channels names {len(set(config.oracle.channels))} channels",
+            hint=f"at least {LEAST_ORACLE_CHANNELS}, or none for the specification's eight",
         )
     for name, (low, high) in config.analysis.bands.items():
         if low >= high:

@@ -355,7 +355,12 @@ class Daemon:
     def status(self) -> Status:
         return Status(
             ready=self._ready,
-            degraded=[*self._degraded, *self.engine.degraded(), *self.spikes.degraded()],
+            degraded=[
+                *self._degraded,
+                *self.engine.degraded(),
+                *self.spikes.degraded(),
+                *self.stages.oracle.degraded(),
+            ],
             devices=self.supervisor.infos(),
             streams=self.ports.status(),
             sessions=len(self.spikes.sessions),

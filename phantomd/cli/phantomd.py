@@ -19,6 +19,7 @@ from phantomd.config import describe_error, flat, load  # noqa: E402
 from phantomd.daemon import Daemon  # noqa: E402
 from phantomd.devices.registry import check_configured  # noqa: E402
 from phantomd.errors import PhantomError  # noqa: E402
+from phantomd.oracle.propagators import load_propagators  # noqa: E402
 
 log = logging.getLogger("phantomd")
 
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         config = load(options.config, settings)
         if options.check:
             check_configured(config.devices, config.montage.labels)
+            load_propagators(config.oracle.propagators)
             for key, value in flat(config).items():
                 print(f"{key} = {value!r}")
             return

@@ -46,6 +46,8 @@ class Contradiction:
 
 Content = Nothing | Value[Any] | Contradiction
 NOTHING = Nothing()
+#: Of a function that raised.
+FAILED = Nothing("failed")
 
 
 def same(a: Any, b: Any) -> bool:
@@ -78,13 +80,16 @@ class Cell(Generic[T]):
 
 
 Function = Callable[..., Mapping[str, Content] | Content]
+#: What is told of a cell's value to what may be known of it.
+Check = Callable[[Any], Content]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Propagator:
     """``function`` takes the contents' values of ``inputs`` in order and gives the content of
     the output (or of each of several, by name). It is called when all inputs are of the same epoch,
-    and not while one is nothing, or contradicts: then the outputs are so, too."""
+    and not while one is nothing, or contradicts: then the outputs are so, too. A function that
+    raises, or gives what is no content, knows nothing: so its outputs are nothing."""
 
     name: str
     inputs: tuple[Cell[Any], ...]
@@ -103,9 +108,16 @@ class Network:
         self._cells: dict[str, Cell[Any]] = {}
         self._hearing: dict[str, list[Propagator]] = {}
         self._watching: dict[str, list[Callable[[Cell[Any]], None]]] = {}
+        self._checks: dict[str, Check] = {}
         self._due: deque[Propagator] = deque()
         #: Propagators that an input's contradiction keeps from running, by name.
         self.halted: set[str] = set()
+        #: What the functions and watchers raised when they were last called, by name.
+        self.failed: dict[str, str] = {}
+
+    @property
+    def cells(self) -> Mapping[str, Cell[Any]]:
+        return self._cells
 
     def cell(self, name: str) -> Cell[Any]:
         """The cell of this name; a new one where there is none."""
@@ -130,18 +142,25 @@ class Network:
         """``call`` hears of each change of a cell, and of nothing else."""
         self._watching.setdefault(self.cell(name).name, []).append(call)
 
+    def constrain(self, name: str, check: Check) -> None:
+        """Each value that anybody tells of this cell passes ``check`` first."""
+        self._checks[self.cell(name).name] = check
+
     def tell(self, name: str, content: Content, epoch: int) -> bool:
         """Whether the cell has changed. What is older than its epoch is no news."""
         cell = self.cell(name)
         if epoch < cell.epoch:
             return False
+        check = self._checks.get(name)
+        if check is not None and isinstance(content, Value):
+            content = check(content.value)
         new = content if epoch > cell.epoch else merge(cell.content, content)
         changed = new != cell.content
         is_newer = epoch > cell.epoch
         cell.epoch, cell.content = epoch, new
         if changed:
             for call in self._watching.get(name, ()):
-                call(cell)
+                self._guarded(f"watch {name}", call, cell)
         if changed or is_newer:
             self._due.extend(p for p in self._hearing.get(name, ()) if p not in self._due)
         return changed
@@ -166,12 +185,23 @@ class Network:
             self._tell_all(propagator.outputs, absent, epoch)
             return
         values = [c.value for c in contents if isinstance(c, Value)]
-        result = propagator.function(*values)
-        if isinstance(result, Mapping):
-            for cell in propagator.outputs:
-                self.tell(cell.name, result.get(cell.name, NOTHING), epoch)
-        else:
-            self._tell_all(propagator.outputs, result, epoch)
+        result = self._guarded(propagator.name, propagator.function, *values)
+        for cell in propagator.outputs:
+            content = result.get(cell.name, NOTHING) if isinstance(result, Mapping) else result
+            if not isinstance(content, Nothing | Value | Contradiction):
+                self.failed[propagator.name] = f"it gave {type(content).__name__}, no content"
+                content = FAILED
+            self.tell(cell.name, content, epoch)
+
+    def _guarded(self, name: str, call: Callable[..., Any], *values: Any) -> Any:
+        """What others wrote must not stop those who hear of the same change."""
+        try:
+            result = call(*values)
+        except Exception as error:
+            self.failed[name] = f"{type(error).__name__}: {error}"
+            return FAILED
+        self.failed.pop(name, None)
+        return result
 
     def _tell_all(self, cells: Iterable[Cell[Any]], content: Content, epoch: int) -> None:
         for cell in cells:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from phantomd.config import OracleConfig
-from phantomd.contracts import GRID_HZ, Event, FeatureWindow, Flag
-from phantomd.core.engine import GridReader, now_ns, wall_offset_ns
+from phantomd.config import LEAST_ORACLE_CHANNELS, OracleConfig
+from phantomd.contracts import GRID_HZ, FeatureWindow, Flag
+from phantomd.core.engine import GridReader, wall_offset_ns
+from phantomd.core.engine import now_ns as clock_ns
 from phantomd.core.hist import Histogram
 from phantomd.core.spd import Spd
 from phantomd.engine.beside import beside
@@ -26,10 +27,13 @@ from phantomd.engine.engine import Slot
 from phantomd.engine.part import Publish
 from phantomd.errors import BadBaseline
 from phantomd.oracle import baseline as baselines
+from phantomd.oracle.alerts import Alerts, Emit
 from phantomd.oracle.baseline import Baseline
 from phantomd.oracle.cells import Content, Contradiction, Nothing, Value
+from phantomd.oracle.channels import picked
 from phantomd.oracle.focus import METHODS, WINDOW, BandRatio, FisherRao, Session
-from phantomd.oracle.network import inject_focus, oracle_network
+from phantomd.oracle.network import inject_focus, oracle_network, tell_window
+from phantomd.oracle.propagators import build, encodable, load_propagators, own_cells
 from phantomd.oracle.trit import BASELINE, ROLES, Role, skill
 from phantomd.signal.window import Window
 from phantomd.signal.windows import WindowStage
@@ -39,12 +43,9 @@ TRIT_EVERY = 10
 #: DESIGN.md: after the due time of the newest grid frame used.
 DEADLINE_NS = 25_000_000
 TIMEOUT_NS = 5_000_000_000
-#: The specification's eight, of which so many must be good.
-LEAST_CHANNELS = 6
 #: Windows that are kept in mind: more than can end within the delay of the grid.
 _VERDICTS = 32
 Array = npt.NDArray[np.float64]
-Emit = Callable[[Event], None]
 
 
 def _frame_of(k: int) -> int:
@@ -66,7 +67,8 @@ class _Rest:
 class OracleStage:
     """Part of the daemon, behind the windows stage, whose verdicts it hears through ``judge``.
 
-    ``state_dir``: where the baseline lies; None: nowhere (a replay).
+    ``state_dir``: where the baseline lies; None: nowhere (a replay). ``bad``: labels that are left
+    out. Raises ConfigError for a propagator that can't be loaded.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class OracleStage:
         emit: Emit,
         state_dir: Path | None,
         lateness: Histogram | None = None,
+        *,
+        bad: Collection[str] = (),
     ) -> None:
         self._slot = slot
         self._config = config
@@ -86,7 +90,6 @@ class OracleStage:
             "generator": config.generator,
         }
         self._publish = publish
-        self._emit = emit
         self._path = None if state_dir is None else state_dir / baselines.NAME
         self._lateness = lateness
         #: The newest windows' ends, and whether each has an artifact.
@@ -98,6 +101,9 @@ class OracleStage:
         self._timed_out = False
         self._rest: _Rest | None = None
         self._injected: list[float] = []
+        self._bad = bad
+        self._propagators = load_propagators(config.propagators)
+        self._alerts = Alerts(emit)
         self.baseline: Baseline | None = None
         self.baseline_error: BadBaseline | None = None
         self._labels: tuple[str, ...] = ()
@@ -117,8 +123,14 @@ class OracleStage:
             self._verdicts.append((features.end_ns, features.has_artifact))
 
     def layout_changed(self, slot: Slot) -> None:
-        if slot.number == 0:
-            self._set_up()
+        if slot.number != 0:
+            return
+        rest = self._rest
+        if rest is not None and not rest.done.done() and slot.labels != self._all_labels:
+            rest.done.set_exception(
+                BadBaseline("the channels changed during the rest", hint="calibrate anew")
+            )
+        self._set_up()
 
     def inject(self, focus: float) -> None:
         """A focus from elsewhere, in place of the next window's."""
@@ -141,7 +153,9 @@ class OracleStage:
 
     async def rest(self, seconds: float) -> dict[str, Any]:
         """Records a baseline from now on, writes it and takes it. Raises BadBaseline."""
-        if self._rest is not None or self._path is None:
+        if self._path is None:
+            raise BadBaseline("there is no state directory", hint="name one with --state")
+        if self._rest is not None:
             raise BadBaseline("a baseline is being recorded", hint="wait for it")
         first = self._next if self._next is not None else 0
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -155,7 +169,7 @@ class OracleStage:
         whole = Spd(n).covariance(np.concatenate(rest.windows)) if rest.windows else None
         baselines.judge(good_s, seconds, whole, rest.reasons)
         assert whole is not None
-        made = Baseline(whole, self._labels, good_s, now_ns() + wall_offset_ns())
+        made = Baseline(whole, self._labels, good_s, clock_ns() + wall_offset_ns())
         try:
             await beside(baselines.write, self._path, made)
         except OSError as error:
@@ -175,6 +189,25 @@ class OracleStage:
         if self._rest is not None:
             out["resting"] = {"good_s": len(self._rest.windows), "asked_s": self._rest.seconds}
         return out
+
+    def degraded(self) -> list[str]:
+        """What it can't do, and what to do about it."""
+        notes = []
+        if self._slot().spec is not None and len(self._labels) < LEAST_ORACLE_CHANNELS:
+            here = ", ".join(self._labels) or "none"
+            notes.append(
+                f"oracle: {len(self._labels)} good channels ({here}), {LEAST_ORACLE_CHANNELS} are "
+                "needed: focus stays nothing; name others in oracle.channels, or see montage.bad"
+            )
+        if self.baseline_error is not None:
+            notes.append(f"oracle: {self.baseline_error.message}; {self.baseline_error.hint}")
+        elif self.baseline is None and self._config.method == "fisher_rao":
+            notes.append(
+                "oracle: method fisher_rao has no baseline, focus stays nothing: phantomctl "
+                "calibrate baseline"
+            )
+        notes += [f"oracle: {name} fails: {why}" for name, why in self.network.failed.items()]
+        return notes
 
     # -- each tick ---------------------------------------------------------------------------------
 
@@ -197,7 +230,9 @@ class OracleStage:
         if self._rest is not None:
             self._note_rest(k, window, content)
         focus = self._run(k, window, content)
-        late_ns = now_ns - due_ns
+        self._alerts.note(focus, self.network, t_ns)
+        # Live, what was spent on it counts; in virtual time nothing is spent.
+        late_ns = (now_ns if self._lateness is None else clock_ns()) - due_ns
         if self._lateness is not None:
             self._lateness.add(late_ns)
         late = late_ns > DEADLINE_NS
@@ -216,7 +251,7 @@ class OracleStage:
         self._note_timeout(t_ns - self._last_good_ns > TIMEOUT_NS, t_ns)
         if self._timed_out:
             return Nothing("timeout")
-        if lost.all() or len(self._picks) < LEAST_CHANNELS:
+        if lost.all() or len(self._picks) < LEAST_ORACLE_CHANNELS:
             return Nothing("no-signal")
         began = np.flatnonzero(flags & int(Flag.DISCONTINUITY))
         if len(frames) < WINDOW or (len(began) and (began[-1] > 0 or lost[0])):
@@ -248,29 +283,13 @@ class OracleStage:
         if self._injected:
             inject_focus(self.network, Value(self._injected.pop(0)), k)
         else:
-            self.network.tell("eeg", content, k)
-            self.network.run()
+            tell_window(self.network, content, k)
         return self.network.cell("focus").content
 
     def _note_timeout(self, timed_out: bool, t_ns: int) -> None:
-        """Told once when it starts and once when it ends."""
-        if timed_out == self._timed_out:
-            return
-        self._timed_out = timed_out
-        if timed_out:
-            self._emit(
-                Event(
-                    "alert",
-                    "alert",
-                    "neurofeedback oracle: no data for 5 s; the trit is nothing, what hangs on it "
-                    "is at its baseline",
-                    fields={"t_ns": t_ns, "baseline": dict(BASELINE)},
-                )
-            )
-        else:
-            self._emit(
-                Event("alert", "info", "neurofeedback oracle: data again", fields={"t_ns": t_ns})
-            )
+        if timed_out != self._timed_out:
+            self._timed_out = timed_out
+            self._alerts.timeout(timed_out, t_ns)
 
     # -- what goes out -----------------------------------------------------------------------------
 
@@ -286,16 +305,17 @@ class OracleStage:
             spec = self._slot().spec
             if spec is not None and spec.rate_hz < GRID_HZ:
                 data["rate"] = "below-spec"
-        return data
+        return data | self._own()
 
     def _trit_data(self, focus: Content) -> dict[str, Any]:
         content = self.network.cell("trit").content
         data = self._cell(content)
         if isinstance(content, Value):
             trit = content.value
+            bright = self.network.cell("brightness").content
             data |= {
                 "trit": trit,
-                "brightness": self.network.cell("brightness").content.value,  # type: ignore[union-attr]
+                "brightness": bright.value if isinstance(bright, Value) else None,
                 "role": ROLES[trit],
                 "skill": skill(trit, self._skills),
             }
@@ -303,7 +323,14 @@ class OracleStage:
                 data["focus"] = focus.value
         elif isinstance(content, Nothing) and content.reason == "timeout":
             data["baseline"] = dict(BASELINE)
-        return data
+        elif isinstance(content, Contradiction) and isinstance(focus, Value):
+            # The trit alone contradicts: of a user's propagator.
+            data |= {"focus": focus.value, "contradicts": encodable([content.a, content.b])}
+        return data | self._own()
+
+    def _own(self) -> dict[str, Any]:
+        own = own_cells(self.network)
+        return {"cells": own} if own else {}
 
     def _cell(self, content: Content) -> dict[str, Any]:
         if isinstance(content, Value):
@@ -313,7 +340,8 @@ class OracleStage:
         assert isinstance(content, Contradiction)
         return {
             "cell": "contradiction",
-            "focus": content.a,
+            "focus": encodable(content.a),
+            "contradicts": encodable(content.b),
             "halted": sorted(self.network.halted),
         }
 
@@ -322,12 +350,13 @@ class OracleStage:
     def _set_up(self) -> None:
         slot = self._slot()
         labels = slot.labels
-        wanted = self._config.channels or labels
-        self._picks = [i for i, label in enumerate(labels) if label in wanted]
-        self._labels = tuple(labels[i] for i in self._picks)
+        self._all_labels = labels
+        self._labels = picked(labels, self._config.channels, self._bad)
+        self._picks = [labels.index(label) for label in self._labels]
         self._band_ratio = BandRatio(max(1, len(self._picks)))
         self._load_baseline()
         self.network = oracle_network(self._measure)
+        build(self.network, self._propagators)
 
     def _load_baseline(self) -> None:
         self.baseline, self.baseline_error = None, None

@@ -19,6 +19,9 @@ LOW = np.float32(0.33)
 HIGH = np.float32(0.66)
 ROLES: Mapping[int, Role] = {-1: "validator", 0: "coordinator", 1: "generator"}
 BRIGHTNESS: Mapping[int, float] = {-1: 0.2, 0: 0.5, 1: 1.0}
+#: What a value out of its range contradicts.
+OUTSIDE = "outside [0, 1]"
+NO_TRIT = "not -1, 0 or 1"
 #: After five seconds without data, what hangs on the trit is set to this.
 BASELINE = {"trit": 0, "brightness": 0.5}
 
@@ -32,7 +35,10 @@ def trit_of(focus: float) -> Trit:
 
 def check(focus: float) -> Content:
     """A focus as a cell's content: outside [0, 1], NaN included, it is a contradiction."""
-    return Value(focus) if 0.0 <= focus <= 1.0 else Contradiction(focus, "outside [0, 1]")
+    is_number = isinstance(focus, int | float | np.floating)
+    if is_number and 0.0 <= focus <= 1.0:
+        return Value(float(focus))
+    return Contradiction(focus, OUTSIDE)
 
 
 def trit(focus: Content) -> Content:

@@ -48,6 +48,14 @@ def make_stages(
         }
     )
     windows = WindowStage(slots, config, publish, lateness.get("window"))
-    oracle = OracleStage(first, config.oracle, publish, emit, state_dir, lateness.get("focus"))
+    oracle = OracleStage(
+        first,
+        config.oracle,
+        publish,
+        emit,
+        state_dir,
+        lateness.get("focus"),
+        bad=config.montage.bad,
+    )
     oracle.follow(windows)
     return Stages(windows, oracle, AuxStage(slots, publish))

@@ -167,3 +167,49 @@ def test_the_order_of_telling_does_not_matter(seed):
         return [network.cell(name).content for name in "abcde"]
 
     assert build(random.Random(seed)) == [Value(n) for n in (1, 2, 3, 3, 5)]
+
+
+def test_a_function_that_raises_knows_nothing_and_stops_nobody_else():
+    network = Network()
+    network.add("bad", ["x"], ["y"], lambda x: Value(1 / x))
+    network.add("good", ["x"], ["z"], lambda x: Value(x))
+    network.tell("x", Value(0), 0)
+    network.run()
+    assert network.cell("y").content == NOTHING
+    assert network.cell("z").content == Value(0)
+    assert network.failed == {"bad": "ZeroDivisionError: division by zero"}
+    network.tell("x", Value(2), 1)
+    network.run()
+    assert network.cell("y").content == Value(0.5)
+    assert network.failed == {}
+
+
+@pytest.mark.parametrize("given", [1.0, None, "text"])
+def test_a_function_gives_a_content_or_has_failed(given):
+    network = Network()
+    network.add("bare", ["x"], ["y"], lambda x: given)
+    network.tell("x", Value(0), 0)
+    network.run()
+    assert network.cell("y").content == NOTHING
+    assert "no content" in network.failed["bare"]
+
+
+def test_a_watcher_that_raises_stops_nobody():
+    network, heard = doubling()
+
+    def broken(cell):
+        raise RuntimeError("mine")
+
+    network.watch("x", broken)
+    network.tell("x", Value(1), 0)
+    network.run()
+    assert heard == [Value(2)]
+    assert network.failed == {"watch x": "RuntimeError: mine"}
+
+
+def test_what_a_cell_can_not_be_contradicts_whoever_tells_it():
+    network, heard = doubling()
+    network.constrain("x", lambda x: Value(x) if x > 0 else Contradiction(x, "not positive"))
+    network.tell("x", Value(-1), 0)
+    network.run()
+    assert heard == [Contradiction()] and network.halted == {"double"}

@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from boards import T0_NS
 from focus_reference import compute_focus
-from windows_bench import Bench, noise
+from oracle_bench import Oracle
+from windows_bench import noise
 
-from phantomd.config import Config, OracleConfig
-from phantomd.contracts import GRID_NS, Event
+from phantomd.config import OracleConfig
+from phantomd.contracts import GRID_NS, MONTAGE
 from phantomd.core.engine import GridReader
 from phantomd.errors import BadBaseline
 from phantomd.oracle import baseline as baselines
 from phantomd.oracle.cells import Value
-from phantomd.oracle.stage import OracleStage
-
-
-class Oracle:
-    """A bench with the oracle behind its windows."""
-
-    def __init__(self, tmp_path, signal: Callable[[int], np.ndarray] = noise, **config) -> None:
-        self.events: list[Event] = []
-        self.lines: dict[str, list[tuple[int, dict]]] = {"focus": [], "trit": []}
-        self.bench = Bench(Config(oracle=OracleConfig(**config)), signal)
-        self.stage = OracleStage(
-            lambda: self.bench.engine.slots[0],
-            self.bench.config.oracle,
-            self.publish,
-            self.events.append,
-            tmp_path,
-        )
-        self.bench.stage.listen(lambda features, window: self.stage.judge(features))
-        self.now_ns = T0_NS
-
-    def publish(self, stream, t_ns, data, late=False) -> None:
-        self.lines[stream].append((t_ns, data))
-
-    def run(self, begin_s: float, end_s: float, **how) -> None:
-        for ms in range(round(1e3 * begin_s), round(1e3 * end_s), 4):
-            self.bench.run(ms / 1e3, (ms + 4) / 1e3, **how)
-            self.stage.on_tick(T0_NS + ms * 1_000_000)
-
-    def silence(self, begin_s: float, end_s: float) -> None:
-        for ms in range(round(1e3 * begin_s), round(1e3 * end_s), 4):
-            now_ns = T0_NS + ms * 1_000_000
-            self.bench.engine.step(now_ns)
-            self.bench.stage.on_tick(now_ns)
-            self.stage.on_tick(now_ns)
-
-    def reasons(self, stream: str = "focus") -> list[str]:
-        return [data.get("reason", data["cell"]) for _, data in self.lines[stream]]
+from phantomd.oracle.channels import picked
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +62,7 @@ def test_a_trit_stands_on_the_focus_of_its_instant(quiet):
         assert data["trit"] == expected
         assert data["brightness"] == {-1: 0.2, 0: 0.5, 1: 1.0}[expected]
         assert data["role"] == {-1: "validator", 0: "coordinator", 1: "generator"}[expected]
-        assert data["skill"] == OracleConfig.__struct_defaults__[2 + expected + 1][0]
+        assert data["skill"] == getattr(OracleConfig(), data["role"])[0]
 
 
 def test_before_a_second_of_signal_it_is_warming_up_and_never_zero(quiet):
@@ -188,6 +152,38 @@ def test_a_user_s_propagator_hears_the_trit(tmp_path):
     assert any(isinstance(content, Value) for content in heard)
 
 
+# -- channels --------------------------------------------------------------------------------------
+
+EDF = tuple(f"{name:.<4}".capitalize() for name in ("Oz", *MONTAGE, "O1"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted", "bad", "expected"),
+    [
+        (MONTAGE, (), (), MONTAGE),
+        (MONTAGE, (), ("F3",), tuple(label for label in MONTAGE if label != "F3")),
+        (EDF, (), (), EDF[1:9]),
+        (EDF, ("Oz", "O1", *MONTAGE[:4]), ("Fp1",), ("Oz..", "Fp2.", "F3..", "F4..", "O1..")),
+        (("TP9", "AF7", "AF8", "TP10"), (), (), ("TP9", "AF7", "AF8", "TP10")),
+        (("EEG 1", "EEG 2"), ("EEG 2",), (), ("EEG 2",)),
+    ],
+)
+def test_channels_are_chosen_by_name(labels, wanted, bad, expected):
+    assert picked(labels, wanted, bad) == expected
+
+
+def test_two_bad_channels_are_left_out_and_a_third_ends_the_focus(tmp_path):
+    oracle = Oracle(tmp_path, bad=("Fp1", "C4"))
+    oracle.run(0.0, 2.6)
+    assert oracle.lines["focus"][-1][1]["channels"] == 6
+    assert oracle.stage.degraded() == []
+    oracle = Oracle(tmp_path, bad=("Fp1", "C4", "P3"))
+    oracle.run(0.0, 2.6)
+    assert oracle.reasons()[-1] == "no-signal"
+    (note,) = oracle.stage.degraded()
+    assert "5 good channels (Fp2, F3, F4, C3, P4), 6 are needed" in note
+
+
 # -- baseline --------------------------------------------------------------------------------------
 
 
@@ -233,8 +229,40 @@ def test_a_baseline_of_another_montage_is_refused_by_name(tmp_path):
     assert oracle.stage.baseline is None
     assert "A B C D" in str(oracle.stage.baseline_error)
     assert "calibrate" in oracle.stage.status()["baseline_error"]
+    assert any("A B C D" in note and "calibrate" in note for note in oracle.stage.degraded())
     oracle.run(0.0, 3.0)
     assert oracle.reasons()[-1] == "warming-up"
+
+
+def saved(path, **changed) -> None:
+    whole = {
+        "format": 1, "covariance": np.eye(2), "labels": np.array(["C3", "C4"]), "rate_hz": 128.0,
+        "seconds": 30.0, "unix_ns": 1,
+    }  # fmt: skip
+    np.savez(path, **{**whole, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rate_hz": 125.0}, "125 Hz, not 128"),
+        ({"labels": np.array(["C3", "Cz"])}, "(C3 Cz), not of 2 (C3 C4)"),
+        ({"labels": np.array(["C3"]), "covariance": np.eye(1)}, "of 1 channels (C3), not of 2"),
+        ({"covariance": np.eye(3)}, "no covariance of 2 channels"),
+        ({"covariance": np.ones((2, 2))}, "not positive definite"),
+        ({"covariance": np.array([[1.0, 0.5], [0.0, 1.0]])}, "not positive definite"),
+        ({"format": 2}, "of format 2"),
+        ({"seconds": np.ones(2)}, "no baseline"),
+    ],
+)
+def test_a_baseline_of_something_else_is_refused_by_what_is_wrong(tmp_path, changed, said):
+    path = tmp_path / "baseline.npz"
+    saved(path)
+    assert baselines.load(path, ("C3", "C4")).seconds == 30.0
+    saved(path, **changed)
+    with pytest.raises(BadBaseline) as refused:
+        baselines.load(path, ("C3", "C4"))
+    assert said in refused.value.message and "calibrate" in refused.value.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", b"\x93NUMPY"])

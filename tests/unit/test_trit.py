@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phantomd.oracle.cells import Contradiction, Nothing, Value
-from phantomd.oracle.network import inject_focus, oracle_network
+from phantomd.oracle.network import inject_focus, oracle_network, tell_window
 from phantomd.oracle.trit import add, brightness, compose, is_consistent, skill, trit, trit_of
 
 SKILLS = {"validator": ("a", "b"), "coordinator": ("c",), "generator": ()}
@@ -114,3 +114,37 @@ def test_a_user_s_propagator_plugs_in():
     network.tell("eeg", Nothing("dropout"), 3)
     network.run()
     assert network.cell("mood").content == Nothing()
+
+
+@pytest.mark.parametrize(("cell", "value"), [("focus", 1.2), ("trit", 5), ("brightness", -0.1)])
+def test_a_user_s_propagator_can_not_tell_what_a_cell_can_not_be(cell, value):
+    """With no reading to contradict, the range alone does."""
+    network = oracle_network(lambda window: Nothing("no-signal"))
+    network.add("mine", ["eeg"], [cell], lambda window: Value(value))
+    network.tell("eeg", Value(np.zeros((128, 8))), 0)
+    network.run()
+    assert network.cell(cell).content == Contradiction()
+
+
+def test_a_user_s_propagator_that_says_otherwise_contradicts_the_metric():
+    network = oracle_network(lambda window: Value(0.5))
+    network.add("mine", ["eeg"], ["focus"], lambda window: Value(0.9))
+    network.tell("eeg", Value(np.zeros((128, 8))), 0)
+    network.run()
+    assert network.cell("focus").content == Contradiction()
+    assert network.halted == {"trit", "brightness"}
+
+
+def test_after_the_timeout_what_hangs_on_the_trit_is_at_its_baseline():
+    network = oracle_network(lambda window: Value(0.9))
+    heard = []
+    network.add("lamp", ["brightness"], ["lamp"], lambda b: Value(round(100 * b)))
+    network.watch("brightness", lambda cell: heard.append(cell.content))
+    for epoch in range(2):
+        tell_window(network, Value(np.zeros((128, 8))), epoch)
+    for epoch in range(2, 5):
+        tell_window(network, Nothing("timeout"), epoch)
+    assert network.cell("trit").content == Nothing()
+    assert network.cell("brightness").content == Value(0.5)
+    assert network.cell("lamp").content == Value(50)
+    assert heard == [Value(1.0), Value(0.5)]
