@@ -305,6 +305,8 @@ def connect(
         raise _nobody(stream, where, error) from error
     # An iteration may wait for ever, but not for a daemon whose host has died.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # Else an answer on 7072 waits for the daemon's next packet to confirm the one before it.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         connection: EegConnection | MessageConnection
         if stream == "eeg":

@@ -283,6 +283,18 @@ class UnknownDataset(DatasetError):
     code = "unknown-dataset"
 
 
+class BadResult(PhantomError):
+    """A file that is no result of the gauntlet, or results that can't be compared."""
+
+    code = "bad-result"
+
+
+class NoAnswers(PhantomError):
+    """No decoder came, or it went away."""
+
+    code = "no-answers"
+
+
 class SessionError(ControlError):
     """A session can't do this."""
 

@@ -17,6 +17,7 @@ from phantomd.cli import (
     dataset,
     device,
     emulate,
+    gauntlet,
     journal,
     output,
     panic,
@@ -49,6 +50,7 @@ _COMMANDS = (
     journal,
     replay,
     emulate,
+    gauntlet,
 )
 
 _BAD_CONFIG = frozenset({ConfigError.code, UnknownKey.code, WrongType.code})

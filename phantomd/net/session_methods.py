@@ -11,6 +11,7 @@ from phantomd.gauntlet.datasets import DEFAULT
 from phantomd.gauntlet.session import Sessions, stress_changes
 from phantomd.gauntlet.stress import Level, Milliseconds, Probability
 from phantomd.net.rpc import Method, NoParams
+from phantomd.net.score_methods import score_methods
 
 Code = Annotated[str, Meta(min_length=1, max_length=64)]
 Seed = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
@@ -105,4 +106,5 @@ def session_methods(sessions: Sessions) -> dict[str, Method]:
         "session.stress": Method(StressParams, stress, "a level, or single faults"),
         "session.delete": Method(CodeParams, delete, "end it, and its connections"),
         "dataset.list": Method(NoParams, datasets, "what a session can play"),
+        **score_methods(sessions),
     }
