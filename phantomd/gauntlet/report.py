@@ -148,7 +148,7 @@ def _paths(plays: dict[str, Play]) -> str:
             if rows is None:
                 continue
             origin = (margin + (column + 0.5) * _PANEL, top + _PANEL / 2)
-            inside.append(_panel(play.part(rows), origin, scale, centre))
+            inside.append(_panel(play.part(rows), origin, scale, centre, f"{level}-{column}"))
     width, height = margin + len(trials) * _PANEL, len(ready) * _PANEL
     return svg.svg(width, height, "".join(inside), "paths of the three cursors")
 
@@ -177,18 +177,22 @@ def _scale(plays: dict[str, Play], trials: Sequence[int]) -> tuple[float, Floats
     return 0.40 * _PANEL / max(float((high - low).max()) / 2, 1e-9), (low + high) / 2
 
 
-def _panel(play: Play, origin: tuple[float, float], scale: float, centre: Floats) -> str:
+def _panel(play: Play, origin: tuple[float, float], scale: float, centre: Floats, name: str) -> str:
     half = _PANEL / 2 - 4
 
     def at(points: Floats) -> list[tuple[float, float]]:
         known = points[np.isfinite(points).all(axis=1)]
-        moved = np.clip((known - centre) * scale, -half, half) * [1, -1] + origin
+        moved = (known - centre) * scale * [1, -1] + origin
         return [(float(x), float(y)) for x, y in moved]
 
     phantom = at(play.target)
+    box = (
+        f'x="{origin[0] - half:.1f}" y="{origin[1] - half:.1f}" '
+        f'width="{2 * half:.1f}" height="{2 * half:.1f}" rx="5"'
+    )
     parts = [
-        f'<rect x="{origin[0] - half:.1f}" y="{origin[1] - half:.1f}" width="{2 * half:.1f}" '
-        f'height="{2 * half:.1f}" fill="#1c1f24" rx="5"/>',
+        f'<clipPath id="{name}"><rect {box}/></clipPath><rect {box} fill="#1c1f24"/>',
+        f'<g clip-path="url(#{name})">',
         svg.polyline(at(play.position), BIO),
         svg.polyline(at(play.cursor), LOOP),
     ]
@@ -197,7 +201,7 @@ def _panel(play: Play, origin: tuple[float, float], scale: float, centre: Floats
         radius = TARGET_MM * in_mm(play.unit) * scale
         parts += [svg.circle(x, y, radius, PHANTOM, filled=False), svg.circle(x, y, 3, PHANTOM)]
         parts.append(svg.polyline(phantom, PHANTOM) if len(set(phantom)) > 1 else "")
-    return "".join(parts)
+    return "".join([*parts, "</g>"])
 
 
 # -- over time, latency ----------------------------------------------------------------------------

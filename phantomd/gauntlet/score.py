@@ -99,16 +99,15 @@ def score(whole: Play) -> Score:
 
 
 def r2(decoded: Floats, true: Floats) -> float | None:
-    """Coefficient of determination, mean over x and y. None: fewer than two known rows, or one
-    axis in which nothing moves."""
+    """Coefficient of determination over both axes together: 1 − error / variance, each summed over
+    x and y, so that an axis in which little moves weighs little. None: fewer than two known rows,
+    or nothing moves."""
     known = np.isfinite(true).all(axis=1) & np.isfinite(decoded).all(axis=1)
     if known.sum() < 2:
         return None
     p, t = decoded[known], true[known]
-    total = ((t - t.mean(axis=0)) ** 2).sum(axis=0)
-    if not (total > 0).all():
-        return None
-    return float((1 - ((p - t) ** 2).sum(axis=0) / total).mean())
+    total = float(((t - t.mean(axis=0)) ** 2).sum())
+    return 1 - float(((p - t) ** 2).sum()) / total if total > 0 else None
 
 
 def timeliness(play: Play) -> float | None:
@@ -201,7 +200,8 @@ def over_time(
     play = judged(whole)
     v = play.velocity
     known: Truth = np.asarray(np.isfinite(v).all(axis=1))
-    spread = ((v[known] - v[known].mean(axis=0)) ** 2).mean(axis=0) if known.any() else np.zeros(2)
+    moved = v[known] - v[known].mean(axis=0) if known.any() else v[known]
+    spread = float((moved**2).sum() / max(len(moved), 1))
     areas = trinity_area(play.target, play.position, play.cursor)
     n = max(round(window_s / play.bin_s), 1)
     out = []
@@ -210,9 +210,9 @@ def over_time(
         here = known[rows]
         told = None
         in_time = timeliness(play.part(rows))
-        if here.any() and (spread > 0).all() and in_time is not None:
-            error = ((play.decoded_velocity[rows] - v[rows])[here] ** 2).mean(axis=0)
-            told = max(0.0, float((1 - error / spread).mean())) * in_time
+        if here.any() and spread > 0 and in_time is not None:
+            error = ((play.decoded_velocity[rows] - v[rows])[here] ** 2).sum() / here.sum()
+            told = max(0.0, 1 - float(error) / spread) * in_time
         out.append(((first + n / 2) * play.bin_s, told, mean(areas[rows])))
     return out
 

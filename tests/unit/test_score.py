@@ -61,7 +61,14 @@ def test_r2_of_a_scaled_truth_in_closed_form():
     true = np.array([[-1.0, 2.0], [1.0, -2.0]] * 10)
     # the residual is (1 − a) of a signal without a mean
     assert r2(0.7 * true, true) == pytest.approx(1 - 0.3**2)
-    assert r2(true * [0.7, 0.5], true) == pytest.approx(1 - (0.3**2 + 0.5**2) / 2)
+    # variances 1 and 4
+    assert r2(true * [0.7, 0.5], true) == pytest.approx(1 - (0.3**2 * 1 + 0.5**2 * 4) / 5)
+
+
+def test_r2_hardly_minds_an_axis_in_which_nothing_moves():
+    true = np.zeros((100, 2))
+    true[:, 0] = np.sin(np.arange(100.0)) * 100
+    assert r2(true + [0.0, 1.0], true) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_r2_leaves_out_what_is_unknown_and_can_be_undefined():
