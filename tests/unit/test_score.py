@@ -68,7 +68,7 @@ def test_r2_of_a_scaled_truth_in_closed_form():
 def test_r2_hardly_minds_an_axis_in_which_nothing_moves():
     true = np.zeros((100, 2))
     true[:, 0] = np.sin(np.arange(100.0)) * 100
-    assert r2(true + [0.0, 1.0], true) == pytest.approx(1.0, abs=1e-3)
+    assert r2(true + np.array([0.0, 1.0]), true) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_r2_leaves_out_what_is_unknown_and_can_be_undefined():
