@@ -126,14 +126,15 @@ def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> 
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as clients:
             assert clients.stdout is not None
             assert clients.stdout.readline() == "ready\n"
+            unanswered = not_answered(live)
             live.call("ledger", window="bench")
             cpu_s, thread_s, begun_s = live.cpu_s(), busiest_thread_s(live), time.monotonic()
             time.sleep(seconds - 1.0)
             took_s = time.monotonic() - begun_s
             cpu_s, thread_s = live.cpu_s() - cpu_s, busiest_thread_s(live) - thread_s
             ledger = live.call("ledger", window="bench")
+            unanswered = not_answered(live) - unanswered
             lines = [line.split() for line in clients.stdout]
-        sessions = live.call("session.list")
     # One that got nothing, where there are too many, has no rate.
     rates = [float(line[1]) / max(float(line[2]), seconds / 2) for line in lines]
     p99 = [float(line[4]) for line in lines]
@@ -148,8 +149,13 @@ def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> 
         late_p99_us=ledger["spikes"]["p99_us"],
         late_max_us=ledger["spikes"]["max_us"],
         loop_p99_ms=ledger["spikes.loop"]["p99_us"] / 1e3,
-        missed=sum(one["missed"] + one["invalid"] for one in sessions),
+        missed=unanswered,
     )
+
+
+def not_answered(live: LiveDaemon) -> int:
+    """Packets without an answer, and answers that came too late, in all sessions until now."""
+    return sum(one["missed"] + one["invalid"] for one in live.call("session.list"))
 
 
 def create(live: LiveDaemon, n: int) -> None:
