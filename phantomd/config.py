@@ -75,8 +75,11 @@ class MontageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     #: Of the wall socket: where the notches and the line-noise features lie.
     mains_hz: Literal[50, 60] = 50
-    #: Channels that the analysis leaves out, by label; those that it finds bad itself come on top.
+    #: Channels that the analysis leaves out, by label.
     bad: tuple[Label, ...] = ()
+    #: Further bad channels are looked for every ten seconds, and shown in ``status`` and on
+    #: ``events``. The oracle does without them; the rest of the analysis does not.
+    auto_bad: bool = True
 
 
 Hertz = Annotated[float, Meta(gt=0, le=50_000)]

@@ -142,6 +142,7 @@ class Daemon:
             ledger=self.engine.ledger,
         )
         self.parts: list[Part] = [*self.stages.parts]
+        self.supervisor.more = lambda device_id: {"bad_channels": self.stages.bad.found(device_id)}
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
             self.control_path,

@@ -18,7 +18,7 @@ from rich.style import Style
 from phantomd.cli.cells import HEADING, Line, Piece, beside, fit, grid, width_of
 from phantomd.cli.feed import Scene
 from phantomd.cli.output import NONE, clock, count, duration, micros, printable
-from phantomd.cli.status import STATE_STYLE, ppm, stage_style, uncertainty
+from phantomd.cli.status import STATE_STYLE, bad_channels, ppm, stage_style, uncertainty
 from phantomd.cli.traces import Window, columns, extremes, plot, rms
 from phantomd.contracts import GRID_HZ, Flag
 
@@ -316,7 +316,11 @@ def _devices(scene: Scene) -> list[Line]:
         ]
         for info in infos
     ]
-    return grid(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
+    lines = grid(("device", "state", ">rate", ">clock", ">time", ">lost", "address"), rows)
+    for info in infos:
+        if bad := bad_channels(info):
+            lines.append([(f"{printable(info['device_id'])}: bad channels: {bad}", "yellow")])
+    return lines
 
 
 def _streams(scene: Scene, width: int) -> list[Line]:

@@ -97,6 +97,14 @@ def devices(screen: Console, infos: list[dict[str, Any]]) -> None:
     for info in infos:
         if error := info.get("detail", {}).get("error"):
             screen.print(f"{info['device_id']}: {output.printable(error)}", style="yellow")
+        if bad := bad_channels(info):
+            screen.print(f"{info['device_id']}: bad channels: {bad}", style="yellow")
+
+
+def bad_channels(info: Mapping[str, Any]) -> str:
+    """Those that were found, with their reasons; "" where there is none."""
+    found = info.get("detail", {}).get("bad_channels") or ()
+    return ", ".join(output.printable(f"{bad['label']} ({bad['reason']})") for bad in found)
 
 
 def ppm(info: Mapping[str, Any]) -> str:

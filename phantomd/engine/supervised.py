@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,9 @@ class Supervised:
     def node_is_gone(self) -> bool:
         return self.node is not None and not self.node.exists()
 
-    def info(self) -> DeviceInfo:
-        """A row of ``status`` and ``device.list``."""
+    def info(self, more: Mapping[str, Any]) -> DeviceInfo:
+        """A row of ``status`` and ``device.list``. ``more``: what else is known while it is
+        open."""
         lost = self.lost_before
         detail: dict[str, Any] = {}
         rate_hz = 0.0
@@ -74,6 +76,7 @@ class Supervised:
                 detail["clock"] = self.slot.source.report()
         if self.device is not None and self.health is not None:
             detail["troubles"] = self.health.troubles
+            detail |= more
         if self.device is None and self.ended:
             detail["ended"] = self.ended
         elif self.device is None and self.error is not None:

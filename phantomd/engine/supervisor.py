@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -68,6 +68,8 @@ class Supervisor:
         put_marker: Callable[[Marker], None] = lambda _: None,
     ) -> None:
         self._put_marker = put_marker
+        #: What others know of a device, by its id, for its row.
+        self.more: Callable[[str], Mapping[str, Any]] = lambda _: {}
         self._engine = engine
         self._labels = labels
         self._emit = emit
@@ -133,7 +135,7 @@ class Supervisor:
         one.device.fault(kind, duration_s, args)
 
     def infos(self) -> list[DeviceInfo]:
-        return [one.info() for one in self._devices.values()]
+        return [one.info(self.more(one.device_id)) for one in self._devices.values()]
 
     def mark(self, device_id: str | None, state: DeviceState) -> None:
         """The tick saw its first sample, saw it fall silent, or come back."""

@@ -107,6 +107,7 @@ class OracleStage:
         self.baseline: Baseline | None = None
         self.baseline_error: BadBaseline | None = None
         self._labels: tuple[str, ...] = ()
+        self._found: frozenset[str] = frozenset()
         self._set_up()
 
     def follow(self, windows: WindowStage) -> None:
@@ -121,6 +122,12 @@ class OracleStage:
         spec = self._slot().spec
         if spec is not None and features.device_id == spec.device_id:
             self._verdicts.append((features.end_ns, features.has_artifact))
+
+    def leave_out(self, labels: Collection[str]) -> None:
+        """Channels that were found bad, in place of those told before: the metrics are of the
+        others."""
+        self._found = frozenset(labels)
+        self._choose()
 
     def layout_changed(self, slot: Slot) -> None:
         if slot.number != 0:
@@ -183,6 +190,7 @@ class OracleStage:
     def status(self) -> dict[str, Any]:
         """For ``status``."""
         out: dict[str, Any] = {"method": self._config.method, "channels": list(self._labels)}
+        out["left_out"] = [label for label in self._labels if label in self._found]
         out["baseline"] = self.baseline.seconds if self.baseline else None
         if self.baseline_error is not None:
             out["baseline_error"] = str(self.baseline_error)
@@ -251,7 +259,7 @@ class OracleStage:
         self._note_timeout(t_ns - self._last_good_ns > TIMEOUT_NS, t_ns)
         if self._timed_out:
             return Nothing("timeout")
-        if lost.all() or len(self._picks) < LEAST_ORACLE_CHANNELS:
+        if lost.all() or len(self._good) < LEAST_ORACLE_CHANNELS:
             return Nothing("no-signal")
         began = np.flatnonzero(flags & int(Flag.DISCONTINUITY))
         if len(frames) < WINDOW or (len(began) and (began[-1] > 0 or lost[0])):
@@ -273,8 +281,9 @@ class OracleStage:
 
     def _run(self, k: int, window: Array, content: Content) -> Content:
         if isinstance(content, Value):
-            self._metrics["band_ratio"] = ratio = self._band_ratio(window)
-            self._metrics["fisher_rao"] = self._fisher_rao(window)
+            good = np.ascontiguousarray(window[:, self._good])
+            self._metrics["band_ratio"] = ratio = self._band_ratio(good)
+            self._metrics["fisher_rao"] = self._fisher_rao(good)
             self._metrics["session"] = self._session.add(ratio)
         else:
             self._metrics = dict.fromkeys(METHODS, content)
@@ -300,7 +309,7 @@ class OracleStage:
                 "focus": focus.value,
                 "method": self._config.method,
                 "window_s": WINDOW / GRID_HZ,
-                "channels": len(self._picks),
+                "channels": len(self._good),
             }
             spec = self._slot().spec
             if spec is not None and spec.rate_hz < GRID_HZ:
@@ -353,7 +362,6 @@ class OracleStage:
         self._all_labels = labels
         self._labels = picked(labels, self._config.channels, self._bad)
         self._picks = [labels.index(label) for label in self._labels]
-        self._band_ratio = BandRatio(max(1, len(self._picks)))
         self._load_baseline()
         self.network = oracle_network(self._measure)
         build(self.network, self._propagators)
@@ -365,14 +373,24 @@ class OracleStage:
                 self.baseline = baselines.load(self._path, self._labels)
             except BadBaseline as error:
                 self.baseline_error = error
-        self._fisher_rao = FisherRao(self.baseline.covariance if self.baseline else None)
+        self._choose()
+
+    def _choose(self) -> None:
+        """The metrics, of the channels that are good."""
+        self._good = [k for k, label in enumerate(self._labels) if label not in self._found]
+        self._band_ratio = BandRatio(max(1, len(self._good)))
+        baseline = None
+        if self.baseline is not None and self._good:
+            rows = np.ix_(self._good, self._good)
+            baseline = np.ascontiguousarray(self.baseline.covariance[rows])
+        self._fisher_rao = FisherRao(baseline)
 
     def take_baseline(self, baseline: Baseline) -> None:
         """One that is not in the state directory (a replay has its journal's). It is left out
         where it is of another montage."""
         if baseline.labels == self._labels:
             self.baseline, self.baseline_error = baseline, None
-            self._fisher_rao = FisherRao(baseline.covariance)
+            self._choose()
 
     def _measure(self, window: npt.NDArray[Any]) -> Content:
         return self._metrics[self._config.method]

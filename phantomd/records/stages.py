@@ -14,6 +14,7 @@ from phantomd.engine.part import Part, Publish
 from phantomd.oracle.stage import DEADLINE_NS as FOCUS_DEADLINE_NS
 from phantomd.oracle.stage import OracleStage
 from phantomd.signal.aux import AuxStage
+from phantomd.signal.bad_watch import BadWatch
 from phantomd.signal.windows import WINDOW_DEADLINE_NS, WindowStage
 
 
@@ -22,6 +23,7 @@ class Stages:
     windows: WindowStage
     oracle: OracleStage
     aux: AuxStage
+    bad: BadWatch
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -57,5 +59,14 @@ def make_stages(
         lateness.get("focus"),
         bad=config.montage.bad,
     )
+
+    def bad_found(device_id: str, labels: frozenset[str]) -> None:
+        spec = first().spec
+        if spec is not None and spec.device_id == device_id:
+            oracle.leave_out(labels)
+
+    bad = BadWatch(emit, bad_found)
+    if config.montage.auto_bad:
+        windows.listen(bad.hear)
     oracle.follow(windows)
-    return Stages(windows, oracle, AuxStage(slots, publish))
+    return Stages(windows, oracle, AuxStage(slots, publish), bad)

@@ -8,7 +8,7 @@ and correlation with neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -98,8 +98,14 @@ class BadChannels:
 
     def find(self) -> tuple[BadChannel, ...] | None:
         """One line a bad channel, in the order of the labels; None before the window is full."""
+        return next((found for found in self.look() if found is not None), None)
+
+    def look(self) -> Iterator[tuple[BadChannel, ...] | None]:
+        """``find`` in pieces, on the samples that are kept when it begins: None after each of half
+        a millisecond or so (eight channels at 250 Hz), then what was found. Ends without a word
+        where the window is not full."""
         if not self.ready:
-            return None
+            return
         x = np.roll(self._kept, -(self._count % len(self._kept)), axis=0)
         found: dict[int, BadChannel] = {}
 
@@ -110,24 +116,34 @@ class BadChannels:
 
         gone = np.isnan(x).mean(axis=0)
         tell(gone > MISSING_SHARE, "missing", gone, MISSING_SHARE)
+        yield None
         railed = self._railed(x)
         tell(railed > RAILED_SHARE, "railed", railed, RAILED_SHARE)
+        yield None
         segments = self._segments(x)
         ranges = _median(np.ptp(segments, axis=1))
         tell(ranges <= FLAT_UV, "flat", ranges, FLAT_UV)
+        yield None
         left = np.array([i not in found for i in range(len(self.labels))], bool)
         spectra, hz = self._spectra(segments)
+        yield None
         for edges in (EEG_HZ, HIGH_HZ):
             z = _robust_z(self._log_rms(spectra, hz, edges), left)
             tell(left & (z > Z), "noisy", z, Z)
             if edges == EEG_HZ:
                 tell(left & (z < -Z), "weak", z, -Z)
+            yield None
         left = np.array([i not in found for i in range(len(self.labels))], bool)
-        closest = self._closest(spectra[:, (hz >= EEG_HZ[0]) & (hz <= EEG_HZ[1])], left)
+        spectra = spectra[:, (hz >= EEG_HZ[0]) & (hz <= EEG_HZ[1])]
+        norms = np.sqrt((abs(spectra) ** 2).sum(axis=1))
+        closest = np.full(len(self.labels), np.nan)
+        for i in np.flatnonzero(left):
+            closest[i] = self._closest(spectra, norms, left, int(i))
+            yield None
         judged = ~np.isnan(closest)
         if judged.sum() >= 4 and np.median(closest[judged]) >= TOGETHER:
             tell(judged & (closest < APART), "apart", closest, APART)
-        return tuple(found[i] for i in sorted(found))
+        yield tuple(found[i] for i in sorted(found))
 
     def _railed(self, x: Array) -> Array:
         there = ~np.isnan(x)
@@ -164,21 +180,19 @@ class BadChannels:
         power = _median((abs(spectra[:, used]) ** 2).sum(axis=1))
         return np.asarray(0.5 * np.log(np.maximum(power, 1e-12)))
 
-    def _closest(self, spectra: Spectra, left: npt.NDArray[np.bool_]) -> Array:
+    def _closest(
+        self, spectra: Spectra, norms: Array, left: npt.NDArray[np.bool_], i: int
+    ) -> float:
         """The largest correlation with a neighbour that is left, or NaN: the size of the median
         over segments, which by chance is near 0, where the median of the sizes is not."""
-        closest = np.full(len(self.labels), np.nan)
-        norms = np.sqrt((abs(spectra) ** 2).sum(axis=1))
-        for i in np.flatnonzero(left):
-            near = [j for j in self._near[i] if left[j]]
-            if not near:
-                continue
-            products = (spectra[:, :, [i]].conj() * spectra[:, :, near]).real.sum(axis=1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                correlation = abs(_median(products / (norms[:, [i]] * norms[:, near])))
-            if not np.isnan(correlation).all():
-                closest[i] = np.nanmax(correlation)
-        return closest
+        near = [j for j in self._near[i] if left[j]]
+        if not near:
+            return math.nan
+        products = (spectra[:, :, [i]].conj() * spectra[:, :, near]).real.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            correlation = abs(_median(products / (norms[:, [i]] * norms[:, near])))
+        there = correlation[~np.isnan(correlation)]
+        return float(there.max()) if len(there) else math.nan
 
 
 def _near(labels: Sequence[str]) -> tuple[tuple[int, ...], ...]:
@@ -198,11 +212,13 @@ def _near(labels: Sequence[str]) -> tuple[tuple[int, ...], ...]:
 
 
 def _median(rows: Array) -> Array:
-    """Over the first axis, without NaN; NaN where there is nothing else."""
-    out = np.full(rows.shape[1], np.nan)
-    there = ~np.isnan(rows).all(axis=0)
-    out[there] = np.nanmedian(rows[:, there], axis=0)
-    return out
+    """Over the first axis, without NaN; NaN where there is nothing else. As ``np.nanmedian``, in
+    a tenth of its time."""
+    n = (~np.isnan(rows)).sum(axis=0)
+    ordered = np.sort(rows, axis=0)  # NaN come last
+    lower = np.take_along_axis(ordered, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
+    upper = np.take_along_axis(ordered, np.minimum(n // 2, len(rows) - 1)[None], axis=0)[0]
+    return np.asarray(np.where(n > 0, (lower + upper) / 2, np.nan))
 
 
 def _robust_z(values: Array, of: npt.NDArray[np.bool_]) -> Array:
