@@ -58,7 +58,7 @@ lint: $(VENV)/.test                     ## ruff and mypy --strict
 	$(BIN)/mypy
 
 c-test: tools                           ## C tests under ASan, UBSan and TSan
-	$(MAKE) -C tests/c CC=$(CC)
+	$(MAKE) -C tests/c -j2 CC=$(CC)
 
 py-test: $(VENV)/.test $(VENV)/.built
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
