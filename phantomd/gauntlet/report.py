@@ -174,7 +174,8 @@ def _scale(plays: dict[str, Play], trials: Sequence[int]) -> tuple[float, Floats
     points = np.concatenate([first.position[rows], first.target[rows]])
     points = points[np.isfinite(points).all(axis=1)]
     low, high = points.min(axis=0), points.max(axis=0)
-    return 0.40 * _PANEL / max(float((high - low).max()) / 2, 1e-9), (low + high) / 2
+    reach = float((high - low).max()) / 2 + TARGET_MM * in_mm(first.unit)
+    return 0.45 * _PANEL / reach, (low + high) / 2
 
 
 def _panel(play: Play, origin: tuple[float, float], scale: float, centre: Floats, name: str) -> str:

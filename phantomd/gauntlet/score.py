@@ -72,7 +72,8 @@ def score(whole: Play) -> Score:
     velocity = r2(play.decoded_velocity, play.velocity)
     timely = timeliness(play)
     trials = reaches(play, play.cursor)
-    arm = reaches(play, play.position)
+    over = {one.first for one in trials}
+    arm = [one for one in reaches(play, play.position) if one.first in over]
     return Score(
         score=None if velocity is None or timely is None else max(0.0, velocity) * timely,
         packets=len(play),

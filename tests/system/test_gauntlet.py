@@ -209,6 +209,29 @@ def test_a_run_that_nobody_joins_gives_up(daemon, tmp_path):
     assert error["error"]["code"] == "no-answers"
 
 
+@pytest.mark.timeout(60)
+def test_a_decoder_of_your_own_attaches_to_a_run(daemon, tmp_path):
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "phantomd.cli.phantomctl", "--control", daemon.control_path),
+            *("gauntlet", "run", "--json", "--seconds", "1.5", "--levels", "none,light"),
+            *("--out", tmp_path, "--wait", "30"),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    ) as judge:
+        assert judge.stdout is not None
+        told = json.loads(judge.stdout.readline())
+        with subprocess.Popen([*_python("gauntlet_async.py"), told["attach"], str(told["port"])],
+                              stdout=subprocess.DEVNULL) as decoder:  # fmt: skip
+            result = json.loads(judge.stdout.read())
+            assert decoder.wait(20) == 0  # the session is over
+        assert judge.wait(20) == 0
+    assert result["decoder"] == "EXTERNAL"
+    for level in result["levels"].values():
+        assert level["score"]["answered"] > 50
+
+
 # -- validate --------------------------------------------------------------------------------------
 
 

@@ -116,6 +116,24 @@ def test_rls_follows_a_code_that_turns():
     assert np.mean(late[:20]) > 10 * np.mean(late[-100:])
 
 
+def test_rls_survives_hours_in_which_nothing_happens():
+    """Forgetting alone would let its uncertainty grow without end: the next spike would move the
+    weights anywhere."""
+    kinematics = moved(COUNTS)
+    decoder = AdaptiveLinear(memory_s=2.0).fit(COUNTS, kinematics, 0.1)
+    decoder.reset()
+    for _ in range(5000):
+        decoder.decode(np.zeros(5))
+        decoder.learn(Teaching(0, 0, 0, 0, 0, 0, 0, 0))
+    assert np.trace(decoder.inverse) <= 10.6 * np.trace(decoder.first_inverse)
+    errors = []
+    for i in range(1500):
+        said = decoder.decode(COUNTS[i % 600])
+        decoder.learn(Teaching(*kinematics[i % 600], 0, 0, 0, 0))
+        errors.append(np.abs(np.array(said) - kinematics[i % 600, 2:]).max())
+    assert np.mean(errors[-100:]) < 0.1 * np.abs(kinematics[:, 2:]).mean()
+
+
 def test_a_target_s_teacher_turns_the_decoded_speed():
     decoder = AdaptiveLinear(teacher="target").fit(COUNTS, moved(COUNTS), 0.1)
     said = decoder.decode(COUNTS[0])

@@ -241,6 +241,15 @@ def test_a_reach_that_is_not_over_is_not_judged_yet():
     assert reaches(one, one.cursor) == []
 
 
+def test_the_arm_is_judged_on_the_same_trials():
+    one = reach([(0, 0), (10, 0)], then=0)
+    one.truth[1, :2] = [90.0, 0.0]  # the arm has arrived, the decoder may yet
+    assert (score(one).trials, score(one).arm_hits) == (0, 0)
+    ended = reach([(0, 0), (10, 0)])
+    ended.truth[1, :2] = [90.0, 0.0]
+    assert (score(ended).trials, score(ended).hits, score(ended).arm_hits) == (1, 0, 1)
+
+
 def test_a_reach_that_was_joined_late_is_not_judged():
     one = reach([(0, 0), (90, 0), (100, 0)]).part(slice(1, None))
     assert reaches(one, one.cursor) == []
