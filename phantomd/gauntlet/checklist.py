@@ -127,4 +127,4 @@ def comes_back(cuts: int, back_after_s: float | None, waited_s: float) -> Line:
         return Line(asks, False, "its connection could not be cut")
     if back_after_s is None:
         return Line(asks, False, f"cut off, it had not come back within {waited_s:g} s")
-    return Line(asks, True, f"cut off {cuts} times, it answered again after {back_after_s:.2f} s")
+    return Line(asks, True, f"cut off, it answered again after {back_after_s:.2f} s")
