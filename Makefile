@@ -46,6 +46,10 @@ $(VENV)/.test: pyproject.toml setup.py | $(VENV)/bin/python
 	$(BIN)/pip install -q --no-build-isolation -e ".[test]"
 	@touch $@ $(VENV)/.run $(VENV)/.built
 
+$(VENV)/.bench: pyproject.toml | $(VENV)/.test
+	$(BIN)/pip install -q --no-build-isolation -e ".[test,bench]"
+	@touch $@
+
 $(VENV)/.built: $(CORE) setup.py | $(VENV)/bin/python
 	$(BIN)/python -W ignore setup.py -q build_ext --inplace
 	@touch $@
@@ -78,8 +82,8 @@ faults: $(VENV)/.test $(VENV)/.built    ## thousands of fault schedules in virtu
 sim-hour: $(VENV)/.test $(VENV)/.built  ## an hour of virtual time
 	$(BIN)/python -m pytest -q -s tests/sim/test_hour.py
 
-bench: $(VENV)/.test $(VENV)/.built     ## kernels beside their peers
-	$(BIN)/python -m pytest -q --benchmark-only --benchmark-group-by=group -o python_files='bench_*.py' benches
+bench: $(VENV)/.bench $(VENV)/.built    ## kernels beside their peers: docs/benchmarks.md, README
+	$(BIN)/python -m benches.table
 
 bench-tick: $(VENV)/.test $(VENV)/.built    ## tick lateness beside cyclictest (rt-tests, stress-ng)
 	$(BIN)/python -m benches.tick $(ARGS)
@@ -107,6 +111,7 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.recording --plot docs/img/recording.png
 	$(BIN)/python -m benches.sos_plot --plot docs/img/sos.png
 	$(BIN)/python -m benches.cca_plot --plot docs/img
+	$(BIN)/python -m benches.cost_plot --plot docs/img/costs.png
 	$(BIN)/python -m benches.pll_accuracy --plot docs/img/pll.png
 	$(BIN)/python -m benches.spectrum_plot --plot docs/img/spectrum.png
 	$(BIN)/python -m benches.connectivity_plot --plot docs/img/connectivity.png

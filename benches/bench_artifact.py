@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benches.cases import Case
 from phantomd.core.artifact import BEHIND, FRONTAL, KINDS, ArtifactDetector
 from phantomd.devices.electrodes import LABELS
 from phantomd.signal.artifacts import Config, config
@@ -29,8 +30,9 @@ def labels(channels: int) -> tuple[str, ...]:
     return tuple((*LABELS, *(f"E{i}" for i in range(channels)))[:channels])
 
 
-def group(channels: int) -> str:
-    return f"artifacts: {channels} channels, a second of ticks, seven scores"
+def case(channels: int) -> Case:
+    readme = f"artifact scores, a second of ticks: {channels} channels" if channels == 8 else ""
+    return Case("artifacts", f"a second of 125 ticks, seven scores, {channels} channels", readme)
 
 
 def signal(channels: int) -> Array:
@@ -96,7 +98,7 @@ class InNumPy:
 
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_a_second_of_ticks(benchmark: Any, channels: int) -> None:
-    benchmark.group = group(channels)
+    case(channels).ours(benchmark, "two new samples in a tick, `bind(x)`")
     c = config(labels(channels), RATE_HZ, range_uv=(-187_500.0, 187_500.0))
     detector = ArtifactDetector(c)
     x = signal(channels)
@@ -119,7 +121,7 @@ def test_a_second_of_ticks(benchmark: Any, channels: int) -> None:
 
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_a_second_of_ticks_in_numpy(benchmark: Any, channels: int) -> None:
-    benchmark.group = group(channels)
+    case(channels).peer(benchmark, "NumPy", "a window as often, 50 times")
     c = config(labels(channels), RATE_HZ, range_uv=(-187_500.0, 187_500.0))
     peer, x = InNumPy(c, 250), signal(channels)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from scipy.signal import detrend, hilbert
 
+from benches.cases import Case
 from phantomd.core.connectivity import MEASURES, Connectivity, PhaseSynchrony
 
 Array = npt.NDArray[np.float64]
@@ -25,8 +26,17 @@ CHANNELS = 8
 LOW, HIGH = 30.0, 90.0
 BELOW = np.tril_indices(CHANNELS, -1)
 BANDS = [(4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 90.0)]
-Z_GROUP = "connectivity: gamma synchrony, 8 channels x 250 samples, 28 pairs x 40 surrogates"
-ALL_GROUP = "connectivity: six measures, 8 channels, 4 bands, 2 s at 250 Hz in 7 segments"
+GAMMA = Case(
+    "connectivity",
+    "gamma synchrony: 8 channels × 250 samples, 28 pairs × 40 surrogates",
+    "gamma synchrony: 8 channels × 250 samples, 28 pairs × 40 surrogates",
+)
+ALL_PAIRS = Case(
+    "connectivity",
+    "six measures: 8 channels, 4 bands, 2 s at 250 Hz in 7 segments",
+    "PLV, PLI, wPLI, coherence, imaginary: 28 pairs, 4 bands, 7 segments of 125",
+)
+BY_CHANNELS = Case("connectivity", "gamma synchrony of 250 samples, by channels")
 
 
 def signal(n: int = N, channels: int = CHANNELS) -> Array:
@@ -70,8 +80,8 @@ def z_by_loop(x: Array, shifts: npt.NDArray[np.int64]) -> float:
     return z_of((abs(u.T @ u.conj()) / len(u))[BELOW], np.array(values))
 
 
-@pytest.mark.benchmark(group=Z_GROUP)
 def test_gamma(benchmark: Any) -> None:
+    GAMMA.ours(benchmark, "`PhaseSynchrony.run(x)`")
     x = signal()
     plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
     z = plan.run(x).z
@@ -80,27 +90,27 @@ def test_gamma(benchmark: Any) -> None:
     benchmark(plan.run, x)
 
 
-@pytest.mark.benchmark(group=Z_GROUP)
 def test_gamma_of_numpy_by_transforms(benchmark: Any) -> None:
+    GAMMA.peer(benchmark, "NumPy", "a transform a pair for all shifts")
     plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
     benchmark(z_by_transforms, signal(), plan.shifts)
 
 
-@pytest.mark.benchmark(group=Z_GROUP)
 def test_gamma_of_numpy_by_loop(benchmark: Any) -> None:
+    GAMMA.peer(benchmark, "NumPy", "surrogate by surrogate")
     plan = PhaseSynchrony(CHANNELS, RATE_HZ, n_samples=N, band_hz=(LOW, HIGH))
     benchmark(z_by_loop, signal(), plan.shifts)
 
 
-@pytest.mark.benchmark(group=ALL_GROUP)
 def test_measures(benchmark: Any) -> None:
+    ALL_PAIRS.ours(benchmark, "`Connectivity.matrices(x, out)`")
     x = signal(2 * N)
     plan = Connectivity(CHANNELS, RATE_HZ, BANDS, nperseg=125, noverlap=62)
     benchmark(plan.matrices, x, plan.matrices(x))
 
 
-@pytest.mark.benchmark(group=ALL_GROUP)
 def test_measures_of_mne(benchmark: Any) -> None:
+    ALL_PAIRS.peer(benchmark, "MNE-Connectivity", "`spectral_connectivity_epochs`")
     reason = "MNE-Connectivity is not installed: a peer less"
     module = pytest.importorskip("mne_connectivity", reason=reason)
     x = signal(2 * N)
@@ -126,8 +136,8 @@ def test_measures_of_mne(benchmark: Any) -> None:
     benchmark.pedantic(measure, rounds=10)
 
 
-@pytest.mark.benchmark(group="connectivity: gamma synchrony, by channels")
 @pytest.mark.parametrize("channels", [2, 4, 8, 16, 32, 64])
 def test_gamma_by_channels(benchmark: Any, channels: int) -> None:
+    BY_CHANNELS.ours(benchmark, f"{channels} channels")
     plan = PhaseSynchrony(channels, RATE_HZ, n_samples=N)
     benchmark(plan.run, signal(N, channels))

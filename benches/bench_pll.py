@@ -15,13 +15,20 @@ import numpy.typing as npt
 import pytest
 from scipy.signal import hilbert
 
+from benches.cases import Case
 from benches.pll_accuracy import by_echt, by_filtered_hilbert
 from phantomd.core.pll import FIELDS, PhaseTracker
 
 Array = npt.NDArray[np.float64]
 
 RATE_HZ = 250.0
-GROUP = "phase: a tick of 8 channels, newest second of 250 Hz"
+A_TICK = Case(
+    "phase tracker",
+    "a tick of 8 channels, newest second of 250 Hz",
+    "phase tracker, a tick: 8 channels, the newest second",
+)
+BY_WINDOW = Case("phase tracker", "a tick of 8 channels, by rate and window")
+BY_CHANNELS = Case("phase tracker", "a tick, newest second of 250 Hz, by channels")
 
 
 def signal(n: int, channels: int = 8, rate_hz: float = RATE_HZ) -> Array:
@@ -42,14 +49,14 @@ def tick(benchmark: Any, tracker: PhaseTracker, x: Array, samples: int) -> Array
 
 
 def test_a_tick(benchmark: Any) -> None:
-    benchmark.group = GROUP
+    A_TICK.ours(benchmark, "two new samples in, `bind(x, out)`")
     x = signal(600)
     tick(benchmark, PhaseTracker(10.0, rate_hz=RATE_HZ, channels=8), x, 2)
 
 
 def test_a_tick_with_a_lost_packet(benchmark: Any) -> None:
     """Ten samples of all channels are missing from every window."""
-    benchmark.group = GROUP
+    A_TICK.ours(benchmark, "the same, ten samples missing")
     tracker = PhaseTracker(10.0, rate_hz=RATE_HZ, channels=8)
     x = signal(600)
     x[400:410] = np.nan
@@ -66,18 +73,18 @@ def test_a_tick_with_a_lost_packet(benchmark: Any) -> None:
 
 
 def test_hilbert(benchmark: Any) -> None:
-    benchmark.group = GROUP
+    A_TICK.peer(benchmark, "SciPy", "`hilbert`, no band-pass")
     x = signal(250)
     benchmark(lambda: np.angle(hilbert(x, axis=0)[-1]))
 
 
 def test_band_passed_hilbert(benchmark: Any) -> None:
-    benchmark.group = GROUP
+    A_TICK.peer(benchmark, "SciPy", "band-pass and `hilbert`")
     benchmark(by_filtered_hilbert, signal(250), 10.0, RATE_HZ)
 
 
 def test_echt(benchmark: Any) -> None:
-    benchmark.group = GROUP
+    A_TICK.peer(benchmark, "NumPy", "ecHT reference")
     benchmark(by_echt, signal(250), 10.0, RATE_HZ)
 
 
@@ -85,7 +92,7 @@ def test_echt(benchmark: Any) -> None:
     ("rate_hz", "seconds"), [(125, 1), (250, 1), (250, 4), (500, 1), (1000, 1)]
 )
 def test_window(benchmark: Any, rate_hz: int, seconds: int) -> None:
-    benchmark.group = "phase: a tick of 8 channels, by rate and window"
+    BY_WINDOW.ours(benchmark, f"{rate_hz} Hz, {seconds} s")
     tracker = PhaseTracker(10.0, rate_hz=rate_hz, channels=8, window_s=seconds)
     x = signal((seconds + 1) * rate_hz, rate_hz=rate_hz)
     tick(benchmark, tracker, x, max(1, rate_hz // 128))
@@ -93,6 +100,6 @@ def test_window(benchmark: Any, rate_hz: int, seconds: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 8, 64])
 def test_channels(benchmark: Any, channels: int) -> None:
-    benchmark.group = "phase: a tick, by channels"
+    BY_CHANNELS.ours(benchmark, f"{channels} channels")
     tracker = PhaseTracker(10.0, rate_hz=RATE_HZ, channels=channels)
     tick(benchmark, tracker, signal(600, channels), 2)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from benches.cases import Case
 from phantomd.contracts import MONTAGE
 from phantomd.devices.base import Address
 from phantomd.devices.simulator import Simulator, open_simulator
 
+MINUTE = Case("simulator", "a minute of virtual time")
 MINUTE_NS = 60_000_000_000
 
 
@@ -23,6 +25,7 @@ MINUTE_NS = 60_000_000_000
     ],
 )
 def test_a_minute_of_samples(benchmark: Any, options: str) -> None:
+    MINUTE.ours(benchmark, f"`{options}`")
 
     def opened() -> tuple[tuple[Simulator], dict[str, Any]]:
         device = open_simulator(Address.parse(f"simulator:?{options}"), MONTAGE)
@@ -37,6 +40,7 @@ def test_a_minute_of_samples(benchmark: Any, options: str) -> None:
 
 def test_a_minute_at_the_pace_of_the_pump(benchmark: Any) -> None:
     """One advance for each arrival: 15,000 of them."""
+    MINUTE.ours(benchmark, "8 channels at 250 Hz, an advance an arrival, 15,000 of them")
 
     def opened() -> tuple[tuple[Simulator], dict[str, Any]]:
         return (open_simulator(Address.parse("simulator:?ssvep=12,15"), MONTAGE),), {}

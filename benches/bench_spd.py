@@ -10,16 +10,15 @@ import numpy.typing as npt
 import pytest
 from scipy.linalg import eigvalsh
 
+from benches.cases import OURS, Case
 from phantomd.core.spd import Spd
 
 Array = npt.NDArray[np.float64]
 
 SIZES = (8, 32, 64)
 MATRICES = 40
-DISTANCE = "spd: distance, {} x {}"
-TANGENT = "spd: tangent vector, {} x {}"
-MEAN = f"spd: mean of {MATRICES}, 8 x 8"
-COVARIANCE = "spd: Ledoit-Wolf covariance, 250 x 8"
+MEAN = Case("SPD matrices", f"mean of {MATRICES}, 8 × 8")
+COVARIANCE = Case("SPD matrices", "Ledoit-Wolf covariance of 250 × 8")
 
 
 def random_spd(n: int, seed: int) -> Array:
@@ -33,16 +32,19 @@ def pyriemann(name: str) -> Any:
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("who", ["phantomd", "pyriemann", "scipy_eigvalsh"])
+@pytest.mark.parametrize("who", [OURS, "pyRiemann", "SciPy"])
 def test_distance(benchmark: Any, n: int, who: str) -> None:
-    benchmark.group = DISTANCE.format(n, n)
+    readme = "Fisher-Rao distance, 8 × 8" if n == 8 else ""
+    hows = {OURS: "`Spd.distance`", "pyRiemann": "`distance_riemann`"}
+    how = hows.get(who, "`eigvalsh(a, b)`, norm of its logarithms")
+    Case("SPD matrices", f"distance, {n} × {n}", readme).peer(benchmark, who, how)
     a, b = random_spd(n, 1), random_spd(n, 2)
     ours = Spd(n).distance
     calls: dict[str, Callable[[], Any]] = {
-        "phantomd": lambda: ours(a, b),
-        "scipy_eigvalsh": lambda: np.sqrt((np.log(eigvalsh(a, b)) ** 2).sum()),
+        OURS: lambda: ours(a, b),
+        "SciPy": lambda: np.sqrt((np.log(eigvalsh(a, b)) ** 2).sum()),
     }
-    if who == "pyriemann":
+    if who == "pyRiemann":
         theirs = pyriemann("distance").distance_riemann
         calls[who] = lambda: theirs(a, b)
     assert abs(calls[who]() / ours(a, b) - 1) <= 1e-10
@@ -50,32 +52,33 @@ def test_distance(benchmark: Any, n: int, who: str) -> None:
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("who", ["phantomd", "pyriemann"])
+@pytest.mark.parametrize("who", [OURS, "pyRiemann"])
 def test_tangent(benchmark: Any, n: int, who: str) -> None:
-    benchmark.group = TANGENT.format(n, n)
+    how = "`Spd.tangent`" if who == OURS else "`tangent_space`"
+    Case("SPD matrices", f"tangent vector, {n} × {n}").peer(benchmark, who, how)
     a, b = random_spd(n, 1), random_spd(n, 2)
     ours = Spd(n).tangent
-    call = ours if who == "phantomd" else pyriemann("tangentspace").tangent_space
+    call = ours if who == OURS else pyriemann("tangentspace").tangent_space
     assert abs(call(a, b) - ours(a, b)).max() <= 1e-10
     benchmark(call, a, b)
 
 
-@pytest.mark.benchmark(group=MEAN)
-@pytest.mark.parametrize("who", ["phantomd", "pyriemann"])
+@pytest.mark.parametrize("who", [OURS, "pyRiemann"])
 def test_mean(benchmark: Any, who: str) -> None:
+    MEAN.peer(benchmark, who, "`Spd.mean`" if who == OURS else "`mean_riemann`")
     x = np.array([random_spd(8, seed) for seed in range(MATRICES)])
     ours = Spd(8).mean
-    call = ours if who == "phantomd" else pyriemann("mean").mean_riemann
+    call = ours if who == OURS else pyriemann("mean").mean_riemann
     assert abs(call(x) - ours(x)).max() <= 1e-10
     benchmark(call, x)
 
 
-@pytest.mark.benchmark(group=COVARIANCE)
-@pytest.mark.parametrize("who", ["phantomd", "scikit_learn"])
+@pytest.mark.parametrize("who", [OURS, "scikit-learn"])
 def test_covariance(benchmark: Any, who: str) -> None:
+    COVARIANCE.peer(benchmark, who, "`Spd.covariance`" if who == OURS else "`ledoit_wolf`")
     x = np.random.default_rng(0).standard_normal((250, 8))
     ours = Spd(8).covariance
-    if who == "phantomd":
+    if who == OURS:
         benchmark(ours, x, kind="ledoit-wolf")
         return
     reason = "scikit-learn is not installed: a peer less"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from scipy.signal import butter, sosfilt, sosfilt_zi
 
+from benches.cases import Case
 from phantomd.core.spike import SpikeDetector
 
 Array = npt.NDArray[np.float32]
@@ -22,7 +23,11 @@ RATE_HZ = 30_000.0
 CHANNELS = 1024
 BLOCK = 750
 SOS = np.asarray(butter(2, (300.0, 6000.0), "bandpass", fs=RATE_HZ, output="sos"))
-GROUP = f"spikes: 25 ms, {CHANNELS} channels x {BLOCK} samples, 2 sections"
+BROADBAND = Case(
+    "broadband",
+    f"a block of 25 ms: {CHANNELS} channels × {BLOCK} samples, float32",
+    "broadband, a block of 25 ms: 1,024 channels × 30 kHz, all of it",
+)
 
 
 def blocks(channels: int, count: int = 4) -> list[Array]:
@@ -56,39 +61,39 @@ def rounds(benchmark: Any, detector: SpikeDetector, parts: list[npt.NDArray[Any]
     benchmark.pedantic(run, rounds=200)
 
 
-@pytest.mark.benchmark(group=GROUP)
-@pytest.mark.parametrize("reference", ["none", "average", "median"])
+@pytest.mark.parametrize("reference", ["average", "median", "none"])
 def test_all_of_it(benchmark: Any, reference: str) -> None:
+    BROADBAND.ours(benchmark, f"reference {reference}")
     detector = SpikeDetector(SOS, CHANNELS, RATE_HZ, reference=reference)
     rounds(benchmark, detector, list(blocks(CHANNELS)))
 
 
-@pytest.mark.benchmark(group=GROUP)
 def test_all_of_it_int16(benchmark: Any) -> None:
+    BROADBAND.ours(benchmark, "reference average, int16 in")
     parts = [(part / 0.195).astype(np.int16) for part in blocks(CHANNELS)]
     rounds(benchmark, SpikeDetector(SOS, CHANNELS, RATE_HZ, scale=0.195), parts)
 
 
-@pytest.mark.benchmark(group=GROUP)
 @pytest.mark.parametrize("reference", ["average", "median"])
 def test_all_of_it_gaps(benchmark: Any, reference: str) -> None:
+    BROADBAND.ours(benchmark, f"reference {reference}, ten dead channels")
     parts = blocks(CHANNELS)
     for part in parts:
         part[:, ::103] = np.nan
     rounds(benchmark, SpikeDetector(SOS, CHANNELS, RATE_HZ, reference=reference), list(parts))
 
 
-@pytest.mark.benchmark(group=GROUP)
 def test_scipy_band_pass_alone(benchmark: Any) -> None:
+    BROADBAND.peer(benchmark, "SciPy", "`sosfilt` alone: only the band-pass")
     x = blocks(CHANNELS)[0]
     sos = SOS.astype(np.float32)
     zi = (sosfilt_zi(SOS)[:, :, None] * x[0]).astype(np.float32)
     benchmark.pedantic(lambda: sosfilt(sos, x, axis=0, zi=zi), rounds=20)
 
 
-@pytest.mark.benchmark(group=GROUP)
 @pytest.mark.parametrize("reference", ["average", "median"])
 def test_numpy_path(benchmark: Any, reference: str) -> None:
+    BROADBAND.peer(benchmark, "NumPy", f"`sosfilt`, {reference}, noise, crossings")
     x = blocks(CHANNELS)[0]
     sos = SOS.astype(np.float32)
     zi = (sosfilt_zi(SOS)[:, :, None] * x[0]).astype(np.float32)

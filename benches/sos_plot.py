@@ -4,18 +4,14 @@ python -m benches.sos_plot                    the numbers as Markdown
 python -m benches.sos_plot --plot FILE        channels, bands and block sizes as a picture
 
 The limit is what the processor can do when it does nothing else: independent multiplications and
-additions from registers, built for the same instruction sets as the kernel and timed in the same
-run (needs a C compiler). A section takes five multiplications and four additions a sample and
-channel; they can't be fused, so that the bits are SciPy's.
+additions from registers, timed in the same run (benches/machine.py, needs a C compiler). A section
+takes five multiplications and four additions a sample and channel; they can't be fused, so that the
+bits are SciPy's.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import sosfilt, sosfilt_zi
 
+from benches.machine import machine, told
 from phantomd.core.sos import FilterBank
 from phantomd.signal.designs import band_pass, bank
 
@@ -35,66 +32,19 @@ OPERATIONS = 9  # a section, sample and channel
 CHANNELS = (8, 16, 32, 64, 128, 256, 512, 1024)
 BANDS = (1, 2, 4, 8, 16, 32)
 BLOCKS = (1, 2, 3, 6, 12, 25, 50, 125, 250, 1000)
-LANES = 8
-
-ROOF = """
-#include <time.h>
-#define F 0.999999
-typedef double lanes __attribute__((vector_size(64)));
-#if defined(__x86_64__) && defined(__GLIBC__)
-__attribute__((target_clones("default", "avx2", "avx512f")))
-#endif
-double run(int rounds, double *sink)
-{
-    lanes *v = (lanes *)sink;      /* all different: equal ones would be computed once */
-    lanes a0 = v[0], a1 = v[1], a2 = v[2], a3 = v[3], a4 = v[4], a5 = v[5], a6 = v[6], a7 = v[7];
-    lanes m0 = v[8], m1 = v[9], m2 = v[10], m3 = v[11], m4 = v[12], m5 = v[13], m6 = v[14];
-    lanes m7 = v[15];
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    for (int i = 0; i < rounds; i++) {
-        a0 += 1.0; a1 += 1.0; a2 += 1.0; a3 += 1.0; a4 += 1.0; a5 += 1.0; a6 += 1.0; a7 += 1.0;
-        m0 *= F; m1 *= F; m2 *= F; m3 *= F; m4 *= F; m5 *= F; m6 *= F; m7 *= F;
-        __asm__ volatile("" ::: "memory");
-    }
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    *(lanes *)sink = a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + m0 + m1 + m2 + m3 + m4 + m5 + m6 + m7;
-    return (to.tv_sec - from.tv_sec) + 1e-9 * (to.tv_nsec - from.tv_nsec);
-}
-"""
-
-
-def roof(program: str = ROOF, operations: int = 16 * LANES) -> float | None:
-    """Multiplications and additions a second, or None without a compiler. ``program`` does
-    ``operations`` a round."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "roof.c"), Path(folder, "roof.so")
-        source.write_text(program)
-        flags = ["-O2", "-ffp-contract=off", "-shared", "-fPIC", "-Wno-psabi"]
-        subprocess.run([compiler, *flags, str(source), "-o", str(library)], check=True)
-        run = ctypes.CDLL(str(library)).run
-        run.restype = ctypes.c_double
-        memory = np.arange(1.0, 17 * LANES + 1)
-        sink = ctypes.c_void_p(memory.ctypes.data + -memory.ctypes.data % 64)
-        rounds = 20_000
-        fastest = min(run(rounds, sink) for _ in range(40))
-    return float(rounds * operations / fastest)
 
 
 def fastest_ns(call: Callable[[], object], rounds: int = 25) -> tuple[float, float]:
-    """Fastest and median of ``rounds`` means, each over at least 0.5 ms."""
-    start = time.perf_counter_ns()
+    """Fastest and median of ``rounds`` means, each over at least 0.5 ms of this thread's time."""
+    start = time.thread_time_ns()
     call()
-    repeats = max(1, 500_000 // max(1, time.perf_counter_ns() - start))
+    repeats = max(1, 500_000 // max(1, time.thread_time_ns() - start))
     means = []
     for _ in range(rounds):
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         for _ in range(repeats):
             call()
-        means.append((time.perf_counter_ns() - start) / repeats)
+        means.append((time.thread_time_ns() - start) / repeats)
     return min(means), float(np.median(means))
 
 
@@ -199,8 +149,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", type=Path, metavar="FILE")
     chosen = parser.parse_args()
-    rate, all_costs = roof(), growth()
-    print(f"limit: {'no compiler' if rate is None else f'{rate / 1e9:.1f} G operations/s'}\n")
+    limits, all_costs = machine(), growth()
+    rate = None if limits is None else limits.operations
+    print(f"limit: {'no compiler' if limits is None else told(limits)}\n")
     for title, costs in all_costs.items():
         print(table(title, costs, rate), end="\n\n")
     print(settle_table())

@@ -4,8 +4,8 @@ python -m benches.spectrum_plot                    the numbers as Markdown
 python -m benches.spectrum_plot --plot FILE        channels and segment lengths as a picture
 
 The limit is what the processor does in multiplications and additions from registers and nothing
-else, in vectors of four as the kernel has them, at 2.5 n log2 n + 7 n of them a segment and
-channel: a transform of real numbers, mean, window and squares.
+else (benches/machine.py), at 2.5 n log2 n + 7 n of them a segment and channel: a transform of real
+numbers, mean, window and squares.
 """
 
 from __future__ import annotations
@@ -19,41 +19,13 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import welch
 
-from benches.sos_plot import fastest_ns, roof
+from benches.machine import machine
+from benches.sos_plot import fastest_ns
 from phantomd.core.spectrum import Welch
 
 CHANNELS = (1, 8, 16, 32, 64, 128, 256, 512, 1024)
 SEGMENTS = (32, 64, 125, 128, 250, 251, 256, 500, 512, 1000, 1009, 1024, 2048)
 SAMPLES = 4096
-WIDTH = 4
-CHAINS = 7  # of additions, and of multiplications: with two constants, sixteen registers
-
-
-def chains(line: str) -> str:
-    return " ".join(line.format(i=i, j=CHAINS + i) for i in range(CHAINS))
-
-
-ROOF = f"""
-#include <time.h>
-typedef double lanes __attribute__((vector_size({8 * WIDTH})));
-#if defined(__x86_64__) && defined(__GLIBC__)
-__attribute__((target_clones("default", "avx2", "avx512f")))
-#endif
-double run(int rounds, double *sink)
-{{
-    lanes *v = (lanes *)sink, one = {{1, 1, 1, 1}}, f = 0.999999 * one;
-    {chains("lanes a{i} = v[{i}], m{i} = v[{j}];")}
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    for (int i = 0; i < rounds; i++) {{
-        {chains("a{i} += one; m{i} *= f;")}
-        __asm__ volatile("" ::: "memory");
-    }}
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    {chains("v[0] += a{i} + m{i};")}
-    return (to.tv_sec - from.tv_sec) + 1e-9 * (to.tv_nsec - from.tv_nsec);
-}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +91,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", type=Path, metavar="FILE")
     chosen = parser.parse_args()
-    rate = roof(ROOF, 2 * CHAINS * WIDTH)
+    limits = machine()
+    rate = None if limits is None else limits.operations
     growth = {
         "channels": [cost(c, c, 128, 64) for c in CHANNELS],
         "samples a segment": [cost(n, 8, SAMPLES, n) for n in SEGMENTS],
