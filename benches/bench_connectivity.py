@@ -52,6 +52,16 @@ def phases(x: Array) -> Phasors:
     return np.asarray(a / abs(a))
 
 
+def whole_bins(u: Phasors) -> Phasors:
+    """Turned back by what each channel's frequency is off a whole bin."""
+    n, c = len(u), np.arange(u.shape[1])
+    z = np.fft.fft(u, axis=0)
+    k = abs(z).argmax(axis=0)
+    below, here, above = z[(k - 1) % n, c], z[k, c], z[(k + 1) % n, c]
+    rest = np.clip(np.real((below - above) / (2 * here - below - above)), -0.5, 0.5)
+    return np.asarray(u * np.exp(-2j * np.pi * rest * np.arange(n)[:, None] / n))
+
+
 def z_of(plv: Array, values: Array) -> float:
     """From PLV [pairs] and of surrogates [surrogates, pairs]."""
     mad = np.median(abs(values - np.median(values, axis=0)))
@@ -62,7 +72,7 @@ def z_of(plv: Array, values: Array) -> float:
 def z_by_transforms(x: Array, shifts: npt.NDArray[np.int64]) -> float:
     u = phases(x)
     i, j = BELOW
-    transforms = np.fft.fft(u, axis=0)
+    transforms = np.fft.fft(whole_bins(u), axis=0)
     cross = np.roll(transforms, -3, axis=0)[:, i] * transforms[:, j].conj()
     at = (shifts[:, i] - shifts[:, j]) % len(u)
     values = abs(np.fft.ifft(cross, axis=0))[at, np.arange(len(i))] / len(u)
@@ -71,11 +81,12 @@ def z_by_transforms(x: Array, shifts: npt.NDArray[np.int64]) -> float:
 
 def z_by_loop(x: Array, shifts: npt.NDArray[np.int64]) -> float:
     u = phases(x)
-    turned = u * np.exp(-2j * np.pi * 3 * np.arange(len(u)) / len(u))[:, None]
+    whole = whole_bins(u)
+    turned = whole * np.exp(-2j * np.pi * 3 * np.arange(len(u)) / len(u))[:, None]
     values = []
     for s in shifts:
         moved = np.stack([np.roll(turned[:, c], -s[c]) for c in range(CHANNELS)])
-        still = np.stack([np.roll(u[:, c], -s[c]) for c in range(CHANNELS)])
+        still = np.stack([np.roll(whole[:, c], -s[c]) for c in range(CHANNELS)])
         values.append((abs(moved @ still.conj().T) / len(u))[BELOW])
     return z_of((abs(u.T @ u.conj()) / len(u))[BELOW], np.array(values))
 

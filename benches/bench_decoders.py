@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benches.cases import Case
 from phantomd.decoders.base import VelocityDecoder, lagged
 from phantomd.decoders.linear import Ridge
 from phantomd.decoders.recurrent import Recurrent
 from phantomd.decoders.registry import DECODERS, make
 
-GROUP = "one bin of 142 units to a velocity"
 UNITS = 142
+A_BIN = Case("spike decoders", f"one bin of {UNITS} units to a velocity")
 
 
 @cache
@@ -35,18 +36,18 @@ def fitted(name: str) -> VelocityDecoder:
     return decoder.fit(*made(), 0.025)
 
 
-@pytest.mark.benchmark(group=GROUP)
 @pytest.mark.parametrize("name", DECODERS)
 def test_one_bin(benchmark: Any, name: str) -> None:
+    A_BIN.ours(benchmark, f"`{name}`")
     decoder = fitted(name)
     row = made()[0][700]
     velocity = benchmark(decoder.decode, row)
     assert np.isfinite(velocity).all()
 
 
-@pytest.mark.benchmark(group=GROUP)
 def test_scikit_learn_ridge(benchmark: Any) -> None:
     linear = pytest.importorskip("sklearn.linear_model", reason="scikit-learn is not installed")
+    A_BIN.peer(benchmark, "scikit-learn", "`Ridge.predict`, its ten lags ready")
     counts, kinematics = made()
     decoder = fitted("ridge")
     assert isinstance(decoder, Ridge)

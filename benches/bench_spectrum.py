@@ -24,14 +24,14 @@ RATE_HZ = 128.0
 CHANNELS = 8
 BANDS = [(13.0, 30.0), (8.0, 12.0)]
 A_WINDOW = Case(
-    "Welch spectrum",
-    "the oracle's window: 8 channels × 128 samples, segments of 64",
+    "spectrum",
+    "Welch, the oracle's window: 8 channels × 128 samples, segments of 64",
     "Welch spectrum: 8 channels × 128 samples, segments of 64",
 )
-FOCUS = Case("Welch spectrum", "beta and alpha power of the oracle's window")
-TEN_SECONDS = Case("Welch spectrum", "ten seconds of 64 channels at 250 Hz, segments of 250")
-A_ROW = Case("spectrogram", "a row: 8 channels, segments of 256, 32 new samples")
-MADE = Case("Welch spectrum", "a plan made")
+FOCUS = Case("spectrum", "beta and alpha power of the oracle's window")
+TEN_SECONDS = Case("spectrum", "Welch, ten seconds of 64 channels at 250 Hz, segments of 250")
+A_ROW = Case("spectrum", "a row of a spectrogram: 8 channels, segments of 256, 32 new samples")
+MADE = Case("spectrum", "a plan made")
 
 
 def signal(n: int, channels: int = CHANNELS) -> Array:

@@ -1,7 +1,10 @@
-"""All kernels beside their peers, in one run and one table: docs/benchmarks.md and the README's.
+"""All kernels beside their peers, in one run and one table: docs/benchmarks.md and what quotes it.
 
-python -m benches.table                     runs all bench_*.py, then writes both
-python -m benches.table --json FILE         writes them from what pytest-benchmark saved
+python -m benches.table                     runs all bench_*.py, then writes
+python -m benches.table --json FILE         writes from what was measured before
+
+A page of docs/ has a kernel's rows between <!-- benchmarks: KERNEL --> and <!-- /benchmarks -->;
+the README has a few of all between <!-- benchmarks: make bench --> and the same end.
 
 Ratios are of medians, to the first of ours in the same case and run: how many times as long.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -24,7 +28,8 @@ from benches.cases import OURS
 SAVED = Path("build/benchmarks.json")
 PAGE = Path("docs/benchmarks.md")
 README = Path("README.md")
-BEGIN, END = "<!-- benchmarks: make bench -->", "<!-- /benchmarks -->"
+BEGIN, END = "<!-- benchmarks: {} -->", "<!-- /benchmarks -->"
+IN_README = "make bench"
 INSTRUCTION_SETS = ("avx512f", "avx2", "sse2", "asimd")
 LIBRARIES = (
     *("numpy", "scipy", "scikit-learn", "brainflow", "ezmsg-sigproc", "mne", "mne-connectivity"),
@@ -130,12 +135,30 @@ def page_table(run: Run) -> str:
     ]
     for rows in run.cases():
         for i, row in enumerate(rows):
-            names = f"{row.kernel} | {row.case}" if i == 0 else " | "
-            who = f"**{row.who}**" if row.who == OURS else row.who
-            share = "1" if i == 0 else ratio(row, rows[0])
-            times = f"{duration(row.fastest)} | {duration(row.median)}"
-            lines.append(f"| {names} | {who} | {row.how} | {times} | {share} |")
+            kernel = row.kernel if i == 0 else " "
+            lines.append(f"| {kernel} {cells(rows, i)}")
     return "\n".join(lines)
+
+
+def kernel_table(run: Run, kernel: str) -> str:
+    cases = [rows for rows in run.cases() if rows[0].kernel == kernel]
+    if not cases:
+        raise TableError(f"nothing was measured of {kernel!r}, which a page of docs/ quotes")
+    lines = [
+        "| case | who | how called | fastest | median | ratio |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    lines += [cells(rows, i) for rows in cases for i in range(len(rows))]
+    return "\n".join(lines)
+
+
+def cells(rows: Sequence[Row], i: int) -> str:
+    """Of the i-th row of a case, from its name on, which is there once."""
+    row, case = rows[i], rows[i].case if i == 0 else " "
+    who = f"**{row.who}**" if row.who == OURS else row.who
+    share = "1" if i == 0 else ratio(row, rows[0])
+    times = f"{duration(row.fastest)} | {duration(row.median)}"
+    return f"| {case} | {who} | {row.how} | {times} | {share} |"
 
 
 def readme_table(run: Run) -> str:
@@ -188,16 +211,21 @@ def page(run: Run) -> str:
     return HEAD.format(machine=run.machine) + page_table(run) + TAIL
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README with ``table`` between the two markers."""
-    if (
-        readme.count(BEGIN) != 1
-        or readme.count(END) != 1
-        or readme.index(BEGIN) > readme.index(END)
-    ):
-        raise TableError(f"the README needs one line {BEGIN} and after it one line {END}")
-    head, rest = readme.split(BEGIN)
-    return f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+def with_table(text: str, name: str, table: str) -> str:
+    """A page with ``table`` between the two markers of this name."""
+    begin = BEGIN.format(name)
+    head, found, rest = text.partition(begin)
+    _, ended, tail = rest.partition(END)
+    if not found or not ended or begin in rest:
+        raise TableError(f"the page needs one line {begin} and after it a line {END}")
+    return f"{head}{begin}\n{table}\n{END}{tail}"
+
+
+def quoted(text: str, run: Run) -> str:
+    """A page of docs/ with the rows of each kernel that it quotes."""
+    for name in re.findall(BEGIN.format("(.+?)"), text):
+        text = with_table(text, name, kernel_table(run, name))
+    return text
 
 
 def measure(target: Path) -> dict[str, Any]:
@@ -211,13 +239,13 @@ def measure(target: Path) -> dict[str, Any]:
             print(f"{name} is not installed: a peer less", file=sys.stderr)
     options = ["-q", "--benchmark-only", "--benchmark-group-by=group", "--timeout=0"]
     columns = "--benchmark-columns=min,median,rounds"
-    timer = "--benchmark-timer=time.thread_time"  # other programs' turns don't count
+    timer = ["--benchmark-timer=time.thread_time", "--benchmark-max-time=0.3"]  # others don't count
     files = [
         "-o",
         "python_files=bench_*.py",
         f"--benchmark-json={target}",
         columns,
-        timer,
+        *timer,
         "benches",
     ]
     before = os.getloadavg()[0]
@@ -237,7 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     saved = json.loads(chosen.json.read_text()) if chosen.json else measure(SAVED)
     run = read(saved)
     PAGE.write_text(page(run))
-    README.write_text(with_table(README.read_text(), readme_table(run)))
+    README.write_text(with_table(README.read_text(), IN_README, readme_table(run)))
+    for path in sorted(PAGE.parent.glob("*.md")):
+        text = path.read_text()
+        if (new := quoted(text, run)) != text:
+            path.write_text(new)
     print(readme_table(run))
 
 

@@ -12,7 +12,9 @@
  * of each pair is shifted in frequency, too, by PD_SYNCHRONY_BINS bins. Shifts in time alone
  * have no answer for steady oscillations, which stay locked however they are shifted: the
  * null's median becomes the value itself, and z is chance. Three bins are next to nothing for
- * signals as wide as the band, and whole turns for a sinusoid. Then
+ * signals as wide as the band, and whole turns for a sinusoid. Before that, what a channel's
+ * frequency (the largest bin of its phasors' transform, and its neighbours) is off a whole bin is
+ * taken out, half a bin at most: a shift round the window would leave a step in its phase. Then
  *
  *   z = (plv - median over surrogates of their mean PLV) / sd
  *   sd = the larger of 1.4826 MAD / sqrt(pairs), the deviations being those of each pair's
@@ -62,7 +64,8 @@ struct pd_synchrony {
     struct pd_welch welch;          /* of one segment, unwindowed: the way to its transform */
     struct pd_fft fft;
     double *a, *b;                  /* buffers of the transform */
-    double *phases, *transforms;    /* [n_groups][n_samples][2][PD_FFT_LANES]: u, and its own */
+    double *phases, *transforms;    /* [n_groups][n_samples][2][PD_FFT_LANES]: u, and its own, with
+                                       whole bins */
     double *values;                 /* [pairs][n_surrogates]: PLV of each surrogate pair */
     double *sums, *sorted;          /* [n_surrogates]; [pairs · n_surrogates] */
     uint32_t *shifts;               /* [n_surrogates][n_channels]: samples */

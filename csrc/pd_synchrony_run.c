@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "pd_noise.h"
 #include "pd_simd.h"
 
 #define WIDTH 4                     /* lanes of a vector: PD_FFT_LANES is a multiple */
@@ -125,11 +126,61 @@ INLINED double lock_all(struct pd_synchrony *plan, const uint8_t *use, double *m
 
 /* -- the null --------------------------------------------------------------------------- */
 
+/* How far a channel's largest bin is from its frequency, in bins, exact for a sinusoid: by what
+ * the bins beside it differ (Jacobsen and Kootsookos 2007). Half a bin at most. */
+INLINED double find_rest(const double *z, uint32_t n)
+{
+    uint32_t best = 0;
+    double largest = -1;
+    for (uint32_t k = 0; k < n; k++) {
+        double re = z[(size_t)k * ROW], im = z[(size_t)k * ROW + PD_FFT_LANES];
+        double power = re * re + im * im;
+        best = power > largest ? k : best;
+        largest = power > largest ? power : largest;
+    }
+    const double *here = z + (size_t)best * ROW;
+    const double *below = z + (size_t)(best ? best - 1 : n - 1) * ROW;
+    const double *above = z + (size_t)(best + 1 < n ? best + 1 : 0) * ROW;
+    double re = below[0] - above[0], im = below[PD_FFT_LANES] - above[PD_FFT_LANES];
+    double to_re = 2 * here[0] - below[0] - above[0];
+    double to_im = 2 * here[PD_FFT_LANES] - below[PD_FFT_LANES] - above[PD_FFT_LANES];
+    double rest = (re * to_re + im * to_im) / (to_re * to_re + to_im * to_im);
+    if (isnan(rest)) return 0;                      /* no phases, or none that differ */
+    return rest > 0.5 ? 0.5 : rest < -0.5 ? -0.5 : rest;
+}
+
+/* Phasors turned back by `rest` bins, each lane by its own. */
+INLINED void take_out_rests(const double *u, const double *rest, uint32_t n, double *to)
+{
+    double re[PD_FFT_LANES], im[PD_FFT_LANES], step_re[PD_FFT_LANES], step_im[PD_FFT_LANES];
+    for (uint32_t lane = 0; lane < PD_FFT_LANES; lane++) {
+        pd_noise_sincos(pd_noise_phase(-rest[lane] / n), &step_im[lane], &step_re[lane]);
+        re[lane] = 1;
+        im[lane] = 0;
+    }
+    for (uint32_t j = 0; j < n; j++, u += ROW, to += ROW) {
+        for (uint32_t lane = 0; lane < PD_FFT_LANES; lane++) {
+            double u_re = u[lane], u_im = u[PD_FFT_LANES + lane];
+            to[lane] = u_re * re[lane] - u_im * im[lane];
+            to[PD_FFT_LANES + lane] = u_re * im[lane] + u_im * re[lane];
+            double next = re[lane] * step_re[lane] - im[lane] * step_im[lane];
+            im[lane] = re[lane] * step_im[lane] + im[lane] * step_re[lane];
+            re[lane] = next;
+        }
+    }
+}
+
 INLINED void transform_phases(struct pd_synchrony *plan)
 {
-    size_t bytes = (size_t)plan->n_samples * ROW * sizeof(double);
+    uint32_t n = plan->n_samples;
+    size_t bytes = (size_t)n * ROW * sizeof(double);
     for (uint32_t group = 0; group < plan->n_groups; group++) {
-        memcpy(plan->a, signal_of(plan, plan->phases, group), bytes);
+        const double *u = signal_of(plan, plan->phases, group);
+        double rest[PD_FFT_LANES];
+        memcpy(plan->a, u, bytes);
+        const double *z = pd_fft_forward(&plan->fft, plan->a, plan->b);
+        for (uint32_t lane = 0; lane < PD_FFT_LANES; lane++) rest[lane] = find_rest(z + lane, n);
+        take_out_rests(u, rest, n, plan->a);
         memcpy(signal_of(plan, plan->transforms, group), pd_fft_forward(&plan->fft, plan->a, plan->b),
                bytes);
     }

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benches.cases import Case
 from benches.table import (
-    BEGIN,
     END,
     TableError,
     duration,
     page,
     page_table,
+    quoted,
     read,
     readme_table,
     with_table,
 )
 
+BENCHES = Path(__file__).parents[2] / "benches"
 A_TICK = Case("filter bank", "a tick", "filter bank, a tick")
 LONG = Case("filter bank", "ten seconds")
 
@@ -69,9 +72,9 @@ SOME = saved(
 def test_ratios_are_of_medians_to_the_first_of_ours() -> None:
     lines = page_table(read(SOME)).splitlines()[2:]
     assert lines[0] == "| filter bank | a tick | **phantomd** | bound | 240 ns | 250 ns | 1 |"
-    assert lines[1] == "|  |  | **phantomd** | into a new array | 900 ns | 1.00 µs | 4.0 |"
-    assert lines[2] == "|  |  | SciPy | `sosfilt` | 90.0 µs | 100 µs | 400 |"
-    assert lines[5] == "|  |  | ezmsg | a band | 2.00 ms | 3.00 ms | 1.5 |"
+    assert lines[1] == "|   |   | **phantomd** | into a new array | 900 ns | 1.00 µs | 4.0 |"
+    assert lines[2] == "|   |   | SciPy | `sosfilt` | 90.0 µs | 100 µs | 400 |"
+    assert lines[5] == "|   |   | ezmsg | a band | 2.00 ms | 3.00 ms | 1.5 |"
     assert len(lines) == 6
 
 
@@ -99,6 +102,19 @@ def test_peers_without_ours_and_nothing_at_all_are_refused() -> None:
         read(saved())
 
 
+@pytest.mark.parametrize("path", sorted(BENCHES.glob("bench_*.py")), ids=lambda p: p.stem)
+def test_every_benchmark_says_what_it_measures(path: Path) -> None:
+    """Seen before `make bench` has run for minutes."""
+    silent = []
+    for node in ast.parse(path.read_text()).body:
+        if not (isinstance(node, ast.FunctionDef) and node.name.startswith("test_")):
+            continue
+        calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute))
+        if not any(call.attr in ("ours", "peer") for call in calls):
+            silent.append(node.name)
+    assert silent == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
@@ -113,9 +129,23 @@ def test_durations_have_three_digits(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+BEGIN = "<!-- benchmarks: make bench -->"
+
+
 def test_only_what_is_between_the_markers_changes() -> None:
     before = f"# Title\n{BEGIN}\nold\n{END}\nrest {{x}}\n"
-    assert with_table(before, "| new |") == f"# Title\n{BEGIN}\n| new |\n{END}\nrest {{x}}\n"
+    after = f"# Title\n{BEGIN}\n| new |\n{END}\nrest {{x}}\n"
+    assert with_table(before, "make bench", "| new |") == after
     for broken in ("no markers", f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
-        with pytest.raises(TableError, match="README"):
-            with_table(broken, "| new |")
+        with pytest.raises(TableError, match="make bench"):
+            with_table(broken, "make bench", "| new |")
+
+
+def test_a_page_quotes_the_rows_of_its_kernel() -> None:
+    text = f"x\n<!-- benchmarks: filter bank -->\n{END}\ny\n"
+    lines = quoted(text, read(SOME)).splitlines()
+    assert lines[4] == "| a tick | **phantomd** | bound | 240 ns | 250 ns | 1 |"
+    assert len(lines) == 1 + 1 + 2 + 6 + 1 + 1
+    assert quoted("nothing quoted", read(SOME)) == "nothing quoted"
+    with pytest.raises(TableError, match="'CCA'"):
+        quoted(f"<!-- benchmarks: CCA -->{END}", read(SOME))

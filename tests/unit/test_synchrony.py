@@ -69,9 +69,19 @@ def locking(u: Array) -> Array:
     return np.asarray(abs(u.T @ u.conj()) / len(u))
 
 
+def whole_bins(u: Array) -> Array:
+    """Turned back by what each channel's frequency is off a whole bin, half a bin at most."""
+    n, c = len(u), np.arange(u.shape[1])
+    z = np.fft.fft(u, axis=0)
+    k = abs(z).argmax(axis=0)
+    below, here, above = z[(k - 1) % n, c], z[k, c], z[(k + 1) % n, c]
+    rest = np.clip(np.real((below - above) / (2 * here - below - above)), -0.5, 0.5)
+    return np.asarray(u * np.exp(-2j * np.pi * rest * np.arange(n)[:, None] / n))
+
+
 def null_of(u: Array, shifts: Array) -> tuple[float, float]:
     """Median and sd of pd_synchrony.h, a surrogate pair at a time."""
-    n = len(u)
+    n, u = len(u), whole_bins(u)
     turned = u * np.exp(-2j * np.pi * 3 * np.arange(n) / n)[:, None]
     pairs = []
     for i, j in zip(*BELOW, strict=True):
@@ -180,7 +190,7 @@ def test_the_pooled_spread_is_that_of_the_surrogate_means() -> None:
     plan = plan_of(surrogates=1000)
     for seed in range(3):
         for x in (noise(0, seed), noise(1, seed) + 1e-6 * noise(0, seed + 50)):
-            u = phases(x)
+            u = whole_bins(phases(x))
             n = len(u)
             turned = u * np.exp(-2j * np.pi * 3 * np.arange(n) / n)[:, None]
             means = [locking_of(turned, u, shifts)[BELOW].mean() for shifts in plan.shifts[:300]]
