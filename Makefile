@@ -111,7 +111,7 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.recording --plot docs/img/recording.png
 	$(BIN)/python -m benches.sos_plot --plot docs/img/sos.png
 	$(BIN)/python -m benches.cca_plot --plot docs/img
-	$(BIN)/python -m benches.cost_plot --plot docs/img/costs.png
+	$(BIN)/python -m benches.cost_plot --plot docs/img/costs.png --page docs/costs.md
 	$(BIN)/python -m benches.pll_accuracy --plot docs/img/pll.png
 	$(BIN)/python -m benches.spectrum_plot --plot docs/img/spectrum.png
 	$(BIN)/python -m benches.connectivity_plot --plot docs/img/connectivity.png

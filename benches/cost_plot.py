@@ -2,6 +2,7 @@
 
 python -m benches.cost_plot                     the numbers as Markdown
 python -m benches.cost_plot --plot FILE         and as a picture
+python -m benches.cost_plot --page FILE         and between the markers of that page
 
 Two limits a point, both at best, measured in the same run (benches/machine.py, needs a C compiler):
 the multiplications and additions that the work can't do without, at the rate at which independent
@@ -37,6 +38,7 @@ import numpy.typing as npt
 from benches.bench_artifact import InNumPy, labels
 from benches.machine import Machine, machine, told
 from benches.sos_plot import fastest_ns
+from benches.table import between
 from phantomd.core.artifact import ArtifactDetector
 from phantomd.core.pll import FIELDS, PhaseTracker
 from phantomd.core.sos import FilterBank
@@ -228,16 +230,21 @@ def plot(path: Path, measured: dict[Curve, list[Point]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE")
     chosen = parser.parse_args()
-    limits = machine()
-    print("no C compiler, so no limits" if limits is None else told(limits), end="\n\n")
-    load = os.getloadavg()[0]
+    limits, load = machine(), os.getloadavg()[0]
     measured = {curve: measure(curve, limits) for curve in CURVES}
-    print(*(table(curve, points) for curve, points in measured.items()), sep="\n\n")
+    rates = "No C compiler, so no limits" if limits is None else told(limits)
     loads = f"{load:.1f} before and {os.getloadavg()[0]:.1f} after"
-    print(f"\nload average {loads}, {os.cpu_count()} cores")
+    blocks = [f"{rates}; load average {loads} on {os.cpu_count()} cores."]
+    blocks += [table(curve, points) for curve, points in measured.items()]
+    text = "\n\n".join(blocks)
+    print(text)
     if chosen.plot is not None:
         plot(chosen.plot, measured)
+    if chosen.page is not None:
+        page = between(chosen.page.read_text(), "<!-- costs -->", "<!-- /costs -->", text)
+        chosen.page.write_text(page)
 
 
 if __name__ == "__main__":
