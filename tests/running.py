@@ -30,7 +30,8 @@ START_S = 30.0
 #: Modules are read before the privileges go: the interpreter may lie where only root can look.
 _AS_NOBODY = f"""
 import difflib, os, resource, shutil, sys
-import uvloop, phantomd.cli.phantomd, phantomd.devices.simulator, phantomd.devices.cyton
+import scipy.signal, uvloop
+import phantomd.cli.phantomd, phantomd.devices.simulator, phantomd.devices.cyton
 resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
 if os.getuid() == 0:
     os.setgroups([])
