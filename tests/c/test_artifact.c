@@ -1,16 +1,16 @@
 /* pd_artifact: that neither the cut of the samples nor the instruction set changes a bit, that
  * what left the window has left none, what is refused, and that nothing reads or
  * writes outside. Against NumPy: tests/unit/test_artifact.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_artifact.h"
+#include "random.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define gather_values JOIN(gather_values, SUFFIX)
 #define add_step JOIN(add_step, SUFFIX)
 #define gather_steps JOIN(gather_steps, SUFFIX)
@@ -26,24 +26,8 @@
 #define pd_artifact_periodogram JOIN(periodogram, SUFFIX)
 #define pd_artifact_survey JOIN(survey, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_artifact_sums.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_artifact_sums.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_artifact_sums.c"
-#endif
+#define VERSIONED "../../csrc/pd_artifact_sums.c"
+#include "versions.h"
 
 #undef pd_artifact_gather
 #undef pd_artifact_add
@@ -52,26 +36,6 @@
 
 #define MOST_CHANNELS 19
 #define MOST_SAMPLES 900
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-static uint32_t below(uint32_t n)
-{
-    return (uint32_t)(uniform() * n);
-}
-
-static void *memory(size_t bytes)
-{
-    void *place = malloc(bytes);
-    if (place == NULL) abort();
-    return place;
-}
 
 static double samples[MOST_SAMPLES * MOST_CHANNELS];
 static uint8_t roles[MOST_CHANNELS];
@@ -96,7 +60,7 @@ static struct pd_artifact *make(const struct pd_artifact_config *config)
 {
     size_t bytes = pd_artifact_bytes(config);
     CHECK(bytes > 0, "hop %u", config->hop);
-    struct pd_artifact *a = memory(bytes);
+    struct pd_artifact *a = block(bytes);
     CHECK(pd_artifact_init(a, config) == 0, "hop %u", config->hop);
     CHECK(a->bytes == bytes, "%zu", a->bytes);
     return a;
@@ -171,7 +135,7 @@ static void any_shape_stays_within_its_memory(void)
         if (round % 6 == 0) config.low_uv = config.high_uv = NAN;
         config.curve[PD_ARTIFACT_POP].least = 1 + below(2 * channels);
         struct pd_artifact *a = make(&config);
-        double *row = memory(channels * sizeof *row);
+        double *row = block(channels * sizeof *row);
         for (uint32_t at = 0; at < MOST_SAMPLES; at++) {
             for (uint32_t c = 0; c < channels; c++) {
                 row[c] = below(2000) ? samples[at * channels + c] : NAN;
@@ -197,7 +161,7 @@ static void a_copy_goes_on_elsewhere(void)
     struct pd_artifact_config config = usual(4, 6, 40);
     struct pd_artifact *first = make(&config), *second = make(&config);
     pd_artifact_push(first, samples, 4, 500, NULL);
-    unsigned char *saved = memory(first->bytes);
+    unsigned char *saved = block(first->bytes);
     memcpy(saved, first, first->bytes);
     CHECK(pd_artifact_restore(second, saved, first->bytes) == 0);
     CHECK(alike(first, second));
@@ -308,30 +272,24 @@ static void go(const struct kit *kit, const double *turns, struct result *out)
     kit->survey(&config, out->stats, 3, scratch, &out->window, out->transients);
 }
 
+#define KIT(set) {gather_##set, add_##set, periodogram_##set, survey_##set}
+
 static void every_instruction_set_gives_the_same_bits(void)
 {
+    static const struct kit kits[] = EACH_VERSION(KIT);
     static struct result expected, out;
     double turns[2 * WINDOW];
     for (uint32_t i = 0; i < WINDOW; i++) {
         turns[i] = cos(2 * 3.141592653589793 * i / WINDOW);
         turns[WINDOW + i] = sin(2 * 3.141592653589793 * i / WINDOW);
     }
-    const struct kit plain = {gather_baseline, add_baseline, periodogram_baseline,
-                              survey_baseline};
-    go(&plain, turns, &expected);
+    go(&kits[0], turns, &expected);
     CHECK(expected.power.emg[7] > 0 && expected.window.step[7] > 0);
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        const struct kit avx2 = {gather_avx2, add_avx2, periodogram_avx2, survey_avx2};
-        go(&avx2, turns, &out);
-        CHECK(!memcmp(&out, &expected, sizeof out), "AVX2");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (!machine_runs(version)) continue;
+        go(&kits[version], turns, &out);
+        CHECK(!memcmp(&out, &expected, sizeof out), "%s", version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) {
-        const struct kit avx512 = {gather_avx512, add_avx512, periodogram_avx512, survey_avx512};
-        go(&avx512, turns, &out);
-        CHECK(!memcmp(&out, &expected, sizeof out), "AVX-512");
-    }
-#endif
 }
 
 int main(void)

@@ -1,15 +1,15 @@
 /* pd_cca: that neither the cut of the samples nor the instruction set changes a bit, that what
  * left the window has left none, what is refused, and that nothing reads or writes
  * outside. Against QR and SVD: tests/unit/test_cca.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_cca.h"
+#include "random.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define gather_tile JOIN(gather_tile, SUFFIX)
 #define gather_cross JOIN(gather_cross, SUFFIX)
 #define turn JOIN(turn, SUFFIX)
@@ -29,27 +29,10 @@
 #define pd_cca_factorise JOIN(factorise, SUFFIX)
 #define pd_cca_largest JOIN(largest, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_cca_sums.c"
-#include "../../csrc/pd_cca_solve.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_cca_sums.c"
-#include "../../csrc/pd_cca_solve.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_cca_sums.c"
-#include "../../csrc/pd_cca_solve.c"
-#endif
+#define VERSIONED "../../csrc/pd_cca_sums.c"
+#include "versions.h"
+#define VERSIONED "../../csrc/pd_cca_solve.c"
+#include "versions.h"
 
 #undef pd_cca_gather
 #undef pd_cca_finish
@@ -61,26 +44,6 @@
 #define TARGETS 11
 #define MOST_CHANNELS 9
 #define MOST_SAMPLES 900
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-static uint32_t below(uint32_t n)
-{
-    return (uint32_t)(uniform() * n);
-}
-
-static void *memory(size_t bytes)
-{
-    void *place = malloc(bytes);
-    if (place == NULL) abort();
-    return place;
-}
 
 static double targets[TARGETS];
 static double samples[MOST_SAMPLES * MOST_CHANNELS];
@@ -100,7 +63,7 @@ static struct pd_cca *make(uint32_t channels, uint32_t hop, const uint32_t *wind
                                    .n_channels = channels, .n_harmonics = 5, .hop = hop};
     size_t bytes = pd_cca_bytes(&config);
     CHECK(bytes > 0, "hop %u", hop);
-    struct pd_cca *cca = memory(bytes);
+    struct pd_cca *cca = block(bytes);
     CHECK(pd_cca_init(cca, &config) == 0, "hop %u", hop);
     CHECK(cca->bytes == bytes, "%zu", cca->bytes);
     return cca;
@@ -163,7 +126,7 @@ static void any_shape_stays_within_its_memory(void)
             windows[w] = (hop > channels + 12 ? hop : channels + 12) + below(w ? 300 : 3);
         }
         struct pd_cca *cca = make(channels, hop, windows, n_windows);
-        double *rho = memory(TARGETS * sizeof *rho);
+        double *rho = block(TARGETS * sizeof *rho);
         for (uint32_t at = 0; at < MOST_SAMPLES;) {
             uint32_t n = 1 + below(2 * hop);
             if (at + n > MOST_SAMPLES) n = MOST_SAMPLES - at;
@@ -187,7 +150,7 @@ static void a_copy_goes_on_elsewhere(void)
     const uint32_t windows[] = {90};
     struct pd_cca *first = make(4, 20, windows, 1), *second = make(4, 20, windows, 1);
     pd_cca_push(first, samples, 4, 333);
-    unsigned char *saved = memory(first->bytes);
+    unsigned char *saved = block(first->bytes);
     memcpy(saved, first, first->bytes);
     CHECK(pd_cca_restore(second, saved, first->bytes) == 0);
     double expected[TARGETS], rho[TARGETS];
@@ -294,33 +257,26 @@ static void go(const struct kit *kit, const double *rows, const double *whitenin
     kit->largest(&factor, &cross, work, total + size);
 }
 
+#define KIT(set) \
+    {gather_##set, finish_##set, join_##set, overtones_##set, factorise_##set, largest_##set}
+
 static void every_instruction_set_gives_the_same_bits(void)
 {
+    static const struct kit kits[] = EACH_VERSION(KIT);
     const struct pd_cca_shape shape = {CHANNELS, 16, 16, HARMONICS, 2 * HARMONICS * 16};
     size_t n = 6 * pd_cca_node_doubles(&shape) + 16;
-    double *rows = memory(LONG * shape.width * sizeof *rows);
-    double *whitening = memory(2 * HARMONICS * HARMONICS * 16 * sizeof *whitening);
-    double *expected = memory(n * sizeof *expected), *out = memory(n * sizeof *out);
+    double *rows = block(LONG * shape.width * sizeof *rows);
+    double *whitening = block(2 * HARMONICS * HARMONICS * 16 * sizeof *whitening);
+    double *expected = block(n * sizeof *expected), *out = block(n * sizeof *out);
     for (uint32_t i = 0; i < LONG * shape.width; i++) rows[i] = uniform() - 0.5;
     for (uint32_t i = 0; i < 2 * HARMONICS * HARMONICS * 16; i++) whitening[i] = 0.1 * uniform();
-    const struct kit plain = {gather_baseline, finish_baseline, join_baseline, overtones_baseline,
-                              factorise_baseline, largest_baseline};
-    go(&plain, rows, whitening, expected);
+    go(&kits[0], rows, whitening, expected);
     for (uint32_t t = 0; t < 16; t++) CHECK(expected[n - 16 + t] > 0, "target %u", t);
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        const struct kit avx2 = {gather_avx2, finish_avx2, join_avx2, overtones_avx2,
-                                 factorise_avx2, largest_avx2};
-        go(&avx2, rows, whitening, out);
-        CHECK(!memcmp(out, expected, n * sizeof *out), "AVX2");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (!machine_runs(version)) continue;
+        go(&kits[version], rows, whitening, out);
+        CHECK(!memcmp(out, expected, n * sizeof *out), "%s", version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) {
-        const struct kit avx512 = {gather_avx512, finish_avx512, join_avx512, overtones_avx512,
-                                   factorise_avx512, largest_avx512};
-        go(&avx512, rows, whitening, out);
-        CHECK(!memcmp(out, expected, n * sizeof *out), "AVX-512");
-    }
-#endif
     free(rows);
     free(whitening);
     free(expected);

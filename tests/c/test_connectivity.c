@@ -1,13 +1,13 @@
 /* pd_connectivity: the definitions of its header, whatever the neighbours and the instruction
  * set; what is undefined; what is refused. Against MNE: tests/unit/test_connectivity.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_connectivity.h"
+#include "random.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define lanes JOIN(lanes, SUFFIX)
 #define lanes_at JOIN(lanes_at, SUFFIX)
 #define bits JOIN(bits, SUFFIX)
@@ -23,30 +23,8 @@
 #define run_band JOIN(run_band, SUFFIX)
 #define pd_connectivity_run JOIN(run, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_connectivity_run.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#undef INLINED
-#undef WIDTH
-#undef ROW
-#include "../../csrc/pd_connectivity_run.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#undef INLINED
-#undef WIDTH
-#undef ROW
-#include "../../csrc/pd_connectivity_run.c"
-#endif
+#define VERSIONED "../../csrc/pd_connectivity_run.c"
+#include "versions.h"
 #undef pd_connectivity_run
 #undef share
 
@@ -55,22 +33,6 @@
 #define N 200
 #define BANDS 3
 #define CELLS ((size_t)PD_MEASURES * BANDS * MANY * MANY)
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as it may be read or written, so that a sanitizer sees one step more. */
-static void *block(size_t bytes)
-{
-    void *memory = calloc(1, bytes);
-    if (memory == NULL) abort();
-    return memory;
-}
 
 static const struct pd_band bands[BANDS] = {{10, 20}, {20, 40}, {41, 42}};    /* the last is empty */
 static double window[SEGMENT];
@@ -269,18 +231,18 @@ static void plans_that_cannot_be_are_refused(void)
     free(own);
 }
 
+#define RUN(set) run_##set
+
 int main(void)
 {
+    static run_fn *const runs[] = EACH_VERSION(RUN);
     for (uint32_t t = 0; t < SEGMENT; t++) window[t] = 0.1 + uniform();
     definitions_hold(pd_connectivity_run, "chosen at run time");
     definitions_hold(run_baseline, "baseline");
     sets_have_the_same_bits(pd_connectivity_run, "chosen at run time");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        sets_have_the_same_bits(run_avx2, "avx2 with fma");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (machine_runs(version)) sets_have_the_same_bits(runs[version], version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) sets_have_the_same_bits(run_avx512, "avx512f");
-#endif
     what_is_undefined_is_nan();
     plans_that_cannot_be_are_refused();
     return check_report("connectivity");

@@ -1,17 +1,17 @@
 /* pd_pll: that neither the cut of the samples nor the instruction set changes a bit, that what
  * left the window has left none, what is refused, and that nothing reads or writes outside. Against
  * NumPy's least squares and the Cramér-Rao bound: tests/unit/test_pll.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_pll.h"
 #include "pd_pll_places.h"
 #include "pd_pll_run.h"
+#include "random.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define sinusoid JOIN(sinusoid, SUFFIX)
 #define take_root JOIN(take_root, SUFFIX)
 #define turn_pair JOIN(turn_pair, SUFFIX)
@@ -34,27 +34,10 @@
 #define pd_pll_factorise JOIN(factorise, SUFFIX)
 #define pd_pll_count_sample JOIN(count_sample, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_pll_run.c"
-#include "../../csrc/pd_pll_tables.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_pll_run.c"
-#include "../../csrc/pd_pll_tables.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_pll_run.c"
-#include "../../csrc/pd_pll_tables.c"
-#endif
+#define VERSIONED "../../csrc/pd_pll_run.c"
+#include "versions.h"
+#define VERSIONED "../../csrc/pd_pll_tables.c"
+#include "versions.h"
 
 #undef pd_pll_take
 #undef pd_pll_gather
@@ -66,26 +49,6 @@
 
 #define MOST_CHANNELS 11
 #define MOST_SAMPLES 800
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-static uint32_t below(uint32_t n)
-{
-    return (uint32_t)(uniform() * n);
-}
-
-static void *memory(size_t bytes)
-{
-    void *place = malloc(bytes);
-    if (place == NULL) abort();
-    return place;
-}
 
 static double samples[MOST_SAMPLES * MOST_CHANNELS];
 
@@ -111,7 +74,7 @@ static struct pd_pll *make(const struct pd_pll_config *config)
 {
     size_t bytes = pd_pll_bytes(config);
     CHECK(bytes > 0, "%g Hz", config->ref_hz);
-    struct pd_pll *pll = memory(bytes);
+    struct pd_pll *pll = block(bytes);
     CHECK(pd_pll_init(pll, config) == 0, "%g Hz", config->ref_hz);
     CHECK(pll->bytes == bytes, "%zu", pll->bytes);
     return pll;
@@ -129,7 +92,7 @@ static void any_cut_of_the_samples_gives_the_same_bits(void)
 {
     struct pd_pll_config config = config_of(11);
     struct pd_pll *whole = make(&config), *cut = make(&config);
-    double *x = memory(sizeof samples);
+    double *x = block(sizeof samples);
     memcpy(x, samples, sizeof samples);
     for (uint32_t i = 0; i < 40; i++) x[below(MOST_SAMPLES * MOST_CHANNELS)] = i % 2 ? NAN : 1e13;
     uint32_t defined = 0;
@@ -192,7 +155,7 @@ static void any_shape_stays_within_its_memory(void)
         if (pd_pll_bytes(&config) == 0) continue;
         made++;
         struct pd_pll *pll = make(&config);
-        double *x = memory(MOST_CHANNELS * 40 * sizeof *x);
+        double *x = block(MOST_CHANNELS * 40 * sizeof *x);
         for (uint32_t at = 0; at < 3 * pll->samples;) {
             uint32_t n = 1 + below(40);
             for (uint32_t i = 0; i < n * config.n_channels; i++) {
@@ -226,7 +189,7 @@ static void a_copy_goes_on_elsewhere(void)
     struct pd_pll *first = make(&config), *second = make(&config);
     pd_pll_tie(first, 100, 123456789);
     pd_pll_push(first, samples, 11, 333);
-    unsigned char *saved = memory(first->bytes);
+    unsigned char *saved = block(first->bytes);
     memcpy(saved, first, first->bytes);
     CHECK(pd_pll_restore(second, saved, first->bytes) == 0);
     pd_pll_push(first, samples + 11 * 333, 11, 150);
@@ -326,15 +289,18 @@ static size_t go(const struct kit *kit, const struct pd_pll *pll, double *out)
     return (size_t)(next - out) + doubles + sizeof lanes / sizeof(double);
 }
 
+#define KIT(set) \
+    {take_##set, gather_##set, turn_##set, collect_##set, solve_##set, factorise_##set, \
+     count_sample_##set}
+
 static void every_instruction_set_gives_the_same_bits(void)
 {
+    static const struct kit kits[] = EACH_VERSION(KIT);
     struct pd_pll_config config = config_of(8);
     struct pd_pll *pll = make(&config);
-    double *expected = memory(MOST_DOUBLES * sizeof *expected);
-    double *out = memory(MOST_DOUBLES * sizeof *out);
-    const struct kit plain = {take_baseline, gather_baseline, turn_baseline, collect_baseline,
-                              solve_baseline, factorise_baseline, count_sample_baseline};
-    size_t n = go(&plain, pll, expected);
+    double *expected = block(MOST_DOUBLES * sizeof *expected);
+    double *out = block(MOST_DOUBLES * sizeof *out);
+    size_t n = go(&kits[0], pll, expected);
     CHECK(n <= MOST_DOUBLES, "%zu", n);
     struct pd_pll_lanes lanes;
     memcpy(&lanes, expected + n - sizeof lanes / sizeof(double), sizeof lanes);
@@ -342,18 +308,11 @@ static void every_instruction_set_gives_the_same_bits(void)
         CHECK(isfinite(lanes.power[lane]) && isfinite(lanes.steady[lane]), "lane %u", lane);
         CHECK(lanes.hertz[lane] >= pll->low_hz && lanes.hertz[lane] <= pll->high_hz);
     }
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        const struct kit avx2 = {take_avx2, gather_avx2, turn_avx2, collect_avx2, solve_avx2,
-                                 factorise_avx2, count_sample_avx2};
-        CHECK(go(&avx2, pll, out) == n && !memcmp(out, expected, n * sizeof *out), "AVX2");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (!machine_runs(version)) continue;
+        CHECK(go(&kits[version], pll, out) == n && !memcmp(out, expected, n * sizeof *out), "%s",
+              version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) {
-        const struct kit avx512 = {take_avx512, gather_avx512, turn_avx512, collect_avx512,
-                                   solve_avx512, factorise_avx512, count_sample_avx512};
-        CHECK(go(&avx512, pll, out) == n && !memcmp(out, expected, n * sizeof *out), "AVX-512");
-    }
-#endif
     free(expected);
     free(out);
     free(pll);

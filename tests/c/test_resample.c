@@ -3,65 +3,31 @@
  * a good one is tested in tests/unit/test_resample.py. */
 #include "check.h"
 #include "pd_resample.h"
+#include "random.h"
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#define pd_resample_at resample_baseline
-#include "../../csrc/pd_resample.c"
+#define pd_resample_at JOIN(resample, SUFFIX)
+#define VERSIONED "../../csrc/pd_resample.c"
+#include "versions.h"
 #undef pd_resample_at
-#undef LANES
-
-#if defined(__x86_64__)
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#define pd_resample_at resample_avx2
-#include "../../csrc/pd_resample.c"
-#undef pd_resample_at
-#undef LANES
-
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#define pd_resample_at resample_avx512
-#include "../../csrc/pd_resample.c"
-#undef pd_resample_at
-#undef LANES
-#endif
 
 #define PHASES 64
 #define TAPS 22
 #define MANY 19                     /* two blocks of lanes and three channels */
 
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* Exactly as large as they may be read, so that a sanitizer sees one step more. */
-static double *block(size_t n)
-{
-    double *values = malloc(n * sizeof *values);
-    if (values == NULL) abort();
-    for (size_t i = 0; i < n; i++) values[i] = uniform() - 0.5;
-    return values;
-}
-
 static struct pd_resample make(double **table, uint32_t phases, uint32_t taps)
 {
-    *table = block((size_t)(phases + 1) * taps);
+    *table = noise((size_t)(phases + 1) * taps);
     return (struct pd_resample){.table = *table, .phases = phases, .taps = taps,
                                 .ahead = (int32_t)taps / 2};
 }
 
 static void between_rows_the_weights_are_interpolated(void)
 {
-    double *table, *rows = block(TAPS), y;
+    double *table, *rows = noise(TAPS), y;
     struct pd_resample resample = make(&table, PHASES, TAPS);
     for (uint32_t row = 0; row < PHASES; row++) {
         for (double between = 0; between < 1; between += 0.25) {
@@ -83,7 +49,7 @@ static void every_fraction_stays_inside_the_table(void)
     static const uint32_t phases[] = {1, 3, 49, 64, 1000};
     double y[MANY];
     for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
-        double *table, *rows = block(TAPS * MANY);
+        double *table, *rows = noise(TAPS * MANY);
         struct pd_resample resample = make(&table, phases[i], TAPS);
         pd_resample_at(&resample, rows, MANY, MANY, 0.0, y);
         pd_resample_at(&resample, rows, MANY, MANY, nextafter(1.0, 0.0), y);
@@ -99,7 +65,7 @@ static void every_fraction_stays_inside_the_table(void)
 
 static void a_channel_is_the_same_alone_and_among_others(void)
 {
-    double *table, *rows = block(TAPS * MANY);
+    double *table, *rows = noise(TAPS * MANY);
     struct pd_resample resample = make(&table, PHASES, TAPS);
     for (uint32_t n = 1; n <= MANY; n++) {
         double fraction = uniform(), among[MANY], alone;
@@ -116,7 +82,7 @@ static void a_channel_is_the_same_alone_and_among_others(void)
 
 static void a_missing_sample_stays_in_its_channel(void)
 {
-    double *table, *rows = block(TAPS * MANY), y[MANY];
+    double *table, *rows = noise(TAPS * MANY), y[MANY];
     struct pd_resample resample = make(&table, PHASES, TAPS);
     rows[5 * MANY + 3] = NAN;
     pd_resample_at(&resample, rows, MANY, MANY, 0.3, y);
@@ -132,7 +98,7 @@ typedef void resample_fn(const struct pd_resample *, const double *, uint32_t, u
 
 static void agrees_with_the_baseline(resample_fn *version, const char *name)
 {
-    double *table, *rows = block(TAPS * MANY);
+    double *table, *rows = noise(TAPS * MANY);
     struct pd_resample resample = make(&table, PHASES, TAPS);
     for (uint32_t n = 1; n <= MANY; n++) {
         double fraction = uniform(), expected[MANY], y[MANY];
@@ -144,18 +110,18 @@ static void agrees_with_the_baseline(resample_fn *version, const char *name)
     free(rows);
 }
 
+#define RUN(set) resample_##set
+
 int main(void)
 {
+    static resample_fn *const runs[] = EACH_VERSION(RUN);
     between_rows_the_weights_are_interpolated();
     every_fraction_stays_inside_the_table();
     a_channel_is_the_same_alone_and_among_others();
     a_missing_sample_stays_in_its_channel();
     agrees_with_the_baseline(pd_resample_at, "the version chosen at run time");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        agrees_with_the_baseline(resample_avx2, "avx2 with fma");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (machine_runs(version)) agrees_with_the_baseline(runs[version], version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) agrees_with_the_baseline(resample_avx512, "avx512f");
-#endif
     return check_report("resample");
 }

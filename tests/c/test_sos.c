@@ -1,14 +1,14 @@
 /* pd_sos: the difference equation, whatever the blocks, the neighbours and the instruction
  * set; what a missing sample does; what is refused. Against SciPy: tests/unit/test_sos.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_sos.h"
+#include "random.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define run_half JOIN(run_half, SUFFIX)
 #define run_sections JOIN(run_sections, SUFFIX)
 #define portion JOIN(portion, SUFFIX)
@@ -20,24 +20,8 @@
 #define run_whole JOIN(run_whole, SUFFIX)
 #define pd_sos_run JOIN(sos, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_sos_run.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_sos_run.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_sos_run.c"
-#endif
+#define VERSIONED "../../csrc/pd_sos_run.c"
+#include "versions.h"
 
 #undef pd_sos_run
 #undef plus
@@ -48,22 +32,6 @@
 #define MANY 19                     /* two groups of lanes and three channels */
 #define ROWS 150
 #define RATE_HZ 100.0               /* coasts for 100 samples */
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as they may be read or written, so that a sanitizer sees one step more. */
-static void *block(size_t n, size_t size)
-{
-    void *memory = calloc(n, size);
-    if (memory == NULL) abort();
-    return memory;
-}
 
 static struct pd_sos_band bands[BANDS];
 static struct pd_sos_section sections[SECTIONS];
@@ -89,16 +57,9 @@ static struct pd_sos make(uint32_t n_channels)
 {
     struct pd_sos sos;
     size_t bytes = pd_sos_state_bytes(SECTIONS, n_channels);
-    int rc = pd_sos_init(&sos, bands, BANDS, sections, n_channels, RATE_HZ, block(bytes, 1), bytes);
+    int rc = pd_sos_init(&sos, bands, BANDS, sections, n_channels, RATE_HZ, block(bytes), bytes);
     CHECK(rc == 0, "%d", rc);
     return sos;
-}
-
-static double *noise(size_t n)
-{
-    double *x = block(n, sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = uniform() - 0.5;
-    return x;
 }
 
 /* One channel through one band, the equation as it stands in the header; z is the state. */
@@ -169,8 +130,8 @@ static void run_in_blocks(struct pd_sos *sos, run_fn *run, const double *x, uint
     for (uint32_t from = 0, count; from < n; from += count) {
         count = (uint32_t)(80 * uniform() * uniform());
         if (count > n - from) count = n - from;
-        double *in = block((size_t)count * channels, sizeof *in);
-        double *out = block((size_t)count * row, sizeof *out);
+        double *in = block((size_t)count * channels * sizeof *in);
+        double *out = block((size_t)count * row * sizeof *out);
         if (count > 0) memcpy(in, x + from * channels, count * channels * sizeof *in);
         run(sos, in, channels, count, out, row, NULL);
         if (count > 0) memcpy(y + from * row, out, count * row * sizeof *out);
@@ -183,7 +144,7 @@ static void matches(run_fn *run, const char *name, const double *x, uint32_t n_c
 {
     struct pd_sos sos = make(n_channels);
     size_t n = (size_t)ROWS * BANDS * n_channels;
-    double *y = block(n, sizeof *y), *expected = block(n, sizeof *expected);
+    double *y = block(n * sizeof *y), *expected = block(n * sizeof *expected);
     expect(x, n_channels, ROWS, expected);
     run_in_blocks(&sos, run, x, ROWS, y);
     CHECK(same(y, expected, n), "%s, %u channels", name, n_channels);
@@ -241,7 +202,7 @@ static void a_missing_sample_leaves_the_other_channels_alone(void)
 {
     struct pd_sos whole = make(MANY), torn = make(MANY);
     size_t n = (size_t)ROWS * BANDS * MANY;
-    double *x = noise(ROWS * MANY), *y = block(n, sizeof *y), *z = block(n, sizeof *z);
+    double *x = noise(ROWS * MANY), *y = block(n * sizeof *y), *z = block(n * sizeof *z);
     sos_baseline(&whole, x, MANY, ROWS, y, BANDS * MANY, NULL);
     for (uint32_t row = 0; row < ROWS; row += 7) x[row * MANY + 4] = NAN;
     sos_baseline(&torn, x, MANY, ROWS, z, BANDS * MANY, NULL);
@@ -356,7 +317,7 @@ static void a_copied_state_goes_on_elsewhere(void)
 {
     struct pd_sos here = make(MANY), there = make(MANY);
     double *x = noise(ROWS * MANY), y[MANY * BANDS], z[MANY * BANDS];
-    double *many = block((size_t)ROWS * MANY * BANDS, sizeof *many);
+    double *many = block((size_t)ROWS * MANY * BANDS * sizeof *many);
     sos_baseline(&here, x, MANY, ROWS, many, MANY * BANDS, NULL);
     memcpy(there.state, here.state, pd_sos_state_bytes(SECTIONS, MANY));
     sos_baseline(&here, x, MANY, 1, y, MANY * BANDS, NULL);
@@ -407,7 +368,7 @@ static void what_cannot_be_is_refused(void)
     CHECK(pd_sos_state_bytes(0, 1) == 0 && pd_sos_state_bytes(1, 0) == 0);
     CHECK(pd_sos_state_bytes(PD_SOS_MAX_SECTIONS + 1, 1) == 0);
     size_t need = pd_sos_state_bytes(SECTIONS, 8);
-    unsigned char *state = block(need + 8, 1);
+    unsigned char *state = block(need + 8);
     struct pd_sos sos;
     CHECK(pd_sos_init(&sos, bands, BANDS, sections, 8, RATE_HZ, state, need - 1) == -EINVAL);
     CHECK(pd_sos_init(&sos, bands, BANDS, sections, 8, RATE_HZ, state + 4, need) == -EINVAL);
@@ -423,17 +384,16 @@ static void version(run_fn *run, const char *name)
     gaps_coast_and_long_ones_start_anew(run, name);
 }
 
+#define RUN(set) sos_##set
+
 int main(void)
 {
+    static run_fn *const runs[] = EACH_VERSION(RUN);
     design_all();
     version(pd_sos_run, "the version chosen at run time");
-    version(sos_baseline, "baseline");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        version(sos_avx2, "avx2 with fma");
+    for (uint32_t i = 0; i < VERSIONS; i++) {
+        if (machine_runs(i)) version(runs[i], version_names[i]);
     }
-    if (__builtin_cpu_supports("avx512f")) version(sos_avx512, "avx512f");
-#endif
     exactly_the_coast_goes_on_and_one_more_starts_anew();
     a_missing_sample_leaves_the_other_channels_alone();
     values_since_the_gap_are_counted();

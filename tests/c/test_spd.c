@@ -1,15 +1,15 @@
 /* pd_spd: the same bits on each instruction set, closed forms, what is refused, and no step outside the memory.
  * Against pyRiemann, scikit-learn and mpmath: tests/unit/test_spd.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_spd.h"
 #include "pd_spd_eigen.h"
+#include "random.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define dot JOIN(dot, SUFFIX)
 #define add JOIN(add, SUFFIX)
 #define swap_both JOIN(swap_both, SUFFIX)
@@ -21,39 +21,12 @@
 #define pd_spd_product JOIN(product, SUFFIX)
 #define pd_spd_compose JOIN(compose, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_spd_eigen.c"
+#define VERSIONED "../../csrc/pd_spd_eigen.c"
+#include "versions.h"
 
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_spd_eigen.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_spd_eigen.c"
-#endif
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
+static double *doubles(size_t n)
 {
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as they may be read or written, so that a sanitizer sees one step more. */
-static double *block(size_t n)
-{
-    double *memory = aligned_alloc(32, (n * sizeof *memory + 31) / 32 * 32);
-    if (memory == NULL) abort();
-    return memory;
+    return block_at(32, n * sizeof(double));
 }
 
 static double *random_spd(uint32_t n)
@@ -71,7 +44,7 @@ static double *random_spd(uint32_t n)
     return a;
 }
 
-struct versions {
+struct kit {
     int (*cholesky)(double *, uint32_t, double *, uint32_t *);
     void (*divide)(const double *, double *, uint32_t);
     int (*jacobi)(double *, uint32_t, double *);
@@ -80,10 +53,10 @@ struct versions {
 };
 
 /* All of the numerics once; what came of it into out [4][n][stride]. */
-static void through(const struct versions *f, const double *a, uint32_t n, double *out)
+static void through(const struct kit *f, const double *a, uint32_t n, double *out)
 {
     const size_t stride = pd_spd_stride(n), one = n * stride;
-    double *padded = block(one), *squares = block(stride);
+    double *padded = doubles(one), *squares = doubles(stride);
     uint32_t *order = malloc(n * sizeof *order);
     memset(padded, 0, one * sizeof *padded);
     memset(squares, 0, stride * sizeof *squares);
@@ -99,28 +72,20 @@ static void through(const struct versions *f, const double *a, uint32_t n, doubl
     free(order);
 }
 
+#define KIT(set) {cholesky_##set, divide_##set, jacobi_##set, product_##set, compose_##set}
+
 static void test_instruction_sets_agree(void)
 {
-    const struct versions baseline = {cholesky_baseline, divide_baseline, jacobi_baseline,
-                                      product_baseline, compose_baseline};
+    static const struct kit kits[] = EACH_VERSION(KIT);
     for (uint32_t n = 1; n < 20; n++) {
         const size_t all = 4 * n * pd_spd_stride(n);
-        double *a = random_spd(n), *one = block(all), *other = block(all);
-        through(&baseline, a, n, one);
-#if defined(__x86_64__)
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-            const struct versions avx2 = {cholesky_avx2, divide_avx2, jacobi_avx2, product_avx2,
-                                          compose_avx2};
-            through(&avx2, a, n, other);
-            CHECK(!memcmp(one, other, all * sizeof *one), "%u", n);
+        double *a = random_spd(n), *one = doubles(all), *other = doubles(all);
+        through(&kits[0], a, n, one);
+        for (uint32_t version = 1; version < VERSIONS; version++) {
+            if (!machine_runs(version)) continue;
+            through(&kits[version], a, n, other);
+            CHECK(!memcmp(one, other, all * sizeof *one), "%u, %s", n, version_names[version]);
         }
-        if (__builtin_cpu_supports("avx512f")) {
-            const struct versions avx512 = {cholesky_avx512, divide_avx512, jacobi_avx512,
-                                            product_avx512, compose_avx512};
-            through(&avx512, a, n, other);
-            CHECK(!memcmp(one, other, all * sizeof *one), "%u", n);
-        }
-#endif
         free(a);
         free(one);
         free(other);
@@ -137,7 +102,7 @@ static void test_each_size_stays_in_its_memory(void)
 {
     for (uint32_t n = 1; n <= PD_SPD_MAX; n += n < 10 ? 1 : 59) {
         const size_t half = (size_t)n * (n + 1) / 2;
-        double *work = block(pd_spd_work(n)), *a = random_spd(n), *b = random_spd(n), d, e, s = 0;
+        double *work = doubles(pd_spd_work(n)), *a = random_spd(n), *b = random_spd(n), d, e, s = 0;
         double *values = malloc(n * sizeof *values), *t = malloc(half * sizeof *t);
         double *out = malloc((size_t)n * n * sizeof *out), *two = malloc(2 * (size_t)n * n * sizeof *two);
         memcpy(two, a, (size_t)n * n * sizeof *two);

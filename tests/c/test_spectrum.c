@@ -1,15 +1,15 @@
 /* pd_fft, pd_spectrum: the sums that they stand for, whatever the length, the neighbours and the
  * instruction set; what a missing value does; what is refused. Against SciPy:
  * tests/unit/test_spectrum.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_fft.h"
 #include "pd_spectrum.h"
+#include "random.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define lanes JOIN(lanes, SUFFIX)
 #define lanes_at JOIN(lanes_at, SUFFIX)
 #define bits JOIN(bits, SUFFIX)
@@ -37,43 +37,16 @@
 #define put JOIN(put, SUFFIX)
 #define pd_welch_psd JOIN(psd, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-double *pd_fft_forward(const struct pd_fft *, double *, double *);
-double *pd_fft_inverse(const struct pd_fft *, double *, double *);
-#include "../../csrc/pd_fft_run.c"
-#undef INLINED
-#undef WIDTH
-#include "../../csrc/pd_spectrum_run.c"
+/* Called before it is defined: the library's header declares only its own. */
+#define INVERSE(set) double *inverse_##set(const struct pd_fft *, double *, double *)
+INVERSE(baseline);
+INVERSE(avx2);
+INVERSE(avx512);
 
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#undef INLINED
-#undef WIDTH
-double *pd_fft_forward(const struct pd_fft *, double *, double *);
-double *pd_fft_inverse(const struct pd_fft *, double *, double *);
-#include "../../csrc/pd_fft_run.c"
-#undef INLINED
-#undef WIDTH
-#include "../../csrc/pd_spectrum_run.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#undef INLINED
-#undef WIDTH
-double *pd_fft_forward(const struct pd_fft *, double *, double *);
-double *pd_fft_inverse(const struct pd_fft *, double *, double *);
-#include "../../csrc/pd_fft_run.c"
-#undef INLINED
-#undef WIDTH
-#include "../../csrc/pd_spectrum_run.c"
-#endif
+#define VERSIONED "../../csrc/pd_fft_run.c"
+#include "versions.h"
+#define VERSIONED "../../csrc/pd_spectrum_run.c"
+#include "versions.h"
 #undef pd_fft_forward
 #undef pd_fft_inverse
 #undef pd_rfft_forward
@@ -84,29 +57,6 @@ double *pd_fft_inverse(const struct pd_fft *, double *, double *);
 
 #define L PD_FFT_LANES
 #define TURN 6.283185307179586476925286766559L
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as it may be read or written, so that a sanitizer sees one step more. */
-static void *block(size_t bytes)
-{
-    void *memory = calloc(1, bytes);
-    if (memory == NULL) abort();
-    return memory;
-}
-
-static double *noise(size_t n)
-{
-    double *x = block(n * sizeof *x);
-    for (size_t i = 0; i < n; i++) x[i] = uniform() - 0.5;
-    return x;
-}
 
 static int same(const double *a, const double *b, size_t n)
 {
@@ -192,6 +142,7 @@ static void real_ones_are_half_of_it(uint32_t n, real_fn *run, const char *name)
 {
     struct kit kit = make(n);
     double *x = noise((size_t)n * L), *z = block((size_t)n * 2 * L * sizeof *z);
+    memset(z, 0, (size_t)n * 2 * L * sizeof *z);
     for (uint32_t j = 0; j < n; j++) memcpy(z + (size_t)j * 2 * L, x + (size_t)j * L, L * sizeof *x);
     memset(kit.a, 0xff, kit.bytes);
     memset(kit.b, 0xff, kit.bytes);
@@ -474,24 +425,26 @@ static void plans_that_cannot_be_are_refused(void)
     drop_plan(&p);
 }
 
+#define FORWARD(set) forward_##set
+#define REAL(set) real_##set
+#define PSD(set) psd_##set
+
 int main(void)
 {
+    static transform_fn *const forwards[] = EACH_VERSION(FORWARD);
+    static real_fn *const reals[] = EACH_VERSION(REAL);
+    static psd_fn *const psds[] = EACH_VERSION(PSD);
     transforms(pd_fft_forward, pd_fft_inverse, pd_rfft_forward, "chosen at run time");
     transforms(forward_baseline, inverse_baseline, real_baseline, "baseline");
     the_sum_is_welchs(pd_welch_psd, "chosen at run time");
     spectra_have_the_same_bits_alone_and_on_each_set(pd_welch_psd, "chosen at run time");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        transforms_have_the_same_bits(forward_avx2, real_avx2, "avx2 with fma");
-        the_sum_is_welchs(psd_avx2, "avx2 with fma");
-        spectra_have_the_same_bits_alone_and_on_each_set(psd_avx2, "avx2 with fma");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        const char *name = version_names[version];
+        if (!machine_runs(version)) continue;
+        transforms_have_the_same_bits(forwards[version], reals[version], name);
+        the_sum_is_welchs(psds[version], name);
+        spectra_have_the_same_bits_alone_and_on_each_set(psds[version], name);
     }
-    if (__builtin_cpu_supports("avx512f")) {
-        transforms_have_the_same_bits(forward_avx512, real_avx512, "avx512f");
-        the_sum_is_welchs(psd_avx512, "avx512f");
-        spectra_have_the_same_bits_alone_and_on_each_set(psd_avx512, "avx512f");
-    }
-#endif
     nan_stays_in_its_lane();
     lengths_that_are_none_are_refused();
     a_constant_has_the_power_zero_and_few_samples_none();

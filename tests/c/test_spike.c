@@ -1,15 +1,15 @@
 /* pd_spike: the same bits whatever the blocks, the stride and the instruction set; what is missing; what
  * is refused; exact medians. Against NumPy and SciPy: tests/unit/test_spike.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_spike.h"
 #include "pd_spike_state.h"
+#include "random.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define row_is_whole JOIN(row_is_whole, SUFFIX)
 #define any_of JOIN(any_of, SUFFIX)
 #define find_gaps JOIN(find_gaps, SUFFIX)
@@ -36,24 +36,8 @@
 #define pd_spike_run_f32 JOIN(f32, SUFFIX)
 #define pd_spike_run_i16 JOIN(i16, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_spike_run.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#include "../../csrc/pd_spike_run.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#include "../../csrc/pd_spike_run.c"
-#endif
+#define VERSIONED "../../csrc/pd_spike_run.c"
+#include "versions.h"
 
 #undef pd_spike_run_f32
 #undef pd_spike_run_i16
@@ -66,23 +50,7 @@
 #define RATE_HZ 3000.0
 
 typedef int run_f32(struct pd_spike *, const float *, size_t, uint32_t, struct pd_spike_out *);
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as they may be read or written, so that a sanitizer sees one step more. */
-static void *block(size_t n, size_t size)
-{
-    void *memory = aligned_alloc(64, (n * size + 63) / 64 * 64);
-    if (memory == NULL) abort();
-    memset(memory, 0x5a, (n * size + 63) / 64 * 64);
-    return memory;
-}
+typedef int run_i16(struct pd_spike *, const int16_t *, size_t, uint32_t, struct pd_spike_out *);
 
 static const struct pd_sos_section sections[3] = {
     {.b0 = 0.3, .b1 = 0.1, .b2 = -0.4, .a1 = -0.5, .a2 = 0.3},
@@ -101,7 +69,7 @@ static struct pd_spike_config config_of(uint32_t reference, uint32_t on)
 static struct pd_spike *make(const struct pd_spike_config *config)
 {
     const size_t bytes = pd_spike_bytes(config->n_channels, config->n_sections);
-    void *memory = block(bytes, 1);
+    void *memory = block_at(64, bytes);
     int rc = pd_spike_init(memory, bytes, config, NULL);
     CHECK(rc == 0, "%d", rc);
     return memory;
@@ -109,7 +77,7 @@ static struct pd_spike *make(const struct pd_spike_config *config)
 
 static float *recording(void)
 {
-    float *x = block(ROWS * STRIDE, sizeof *x);
+    float *x = block(ROWS * STRIDE * sizeof *x);
     for (size_t i = 0; i < ROWS * STRIDE; i++)
         x[i] = (float)(uniform() + uniform() + uniform() - 1.5 + 40 * (double)(i % STRIDE));
     for (uint32_t row = 0; row < ROWS; row++)
@@ -130,9 +98,9 @@ struct result {
 
 static struct result run_all(run_f32 *go, struct pd_spike *spike, const float *x, uint32_t most)
 {
-    struct result all = {.counts = block(BINS * CHANNELS, 2), .flags = block(BINS * CHANNELS, 1),
-                         .events = block(EVENTS, sizeof *all.events),
-                         .y = block(ROWS * CHANNELS, sizeof(float))};
+    struct result all = {.counts = block(BINS * CHANNELS * 2), .flags = block(BINS * CHANNELS),
+                         .events = block(EVENTS * sizeof *all.events),
+                         .y = block(ROWS * CHANNELS * sizeof(float))};
     for (uint32_t at = 0, n; at < ROWS; at += n) {
         n = most == ROWS ? ROWS : (uint32_t)(uniform() * most);
         if (n > ROWS - at) n = ROWS - at;
@@ -168,8 +136,12 @@ static void same(const struct result *a, const struct result *b, const char *wha
     CHECK(!memcmp(a->y, b->y, ROWS * CHANNELS * sizeof *a->y), "%s", what);
 }
 
+#define F32(set) f32_##set
+#define I16(set) i16_##set
+
 static void test_blocks_and_instruction_sets(void)
 {
+    static run_f32 *const runs[] = EACH_VERSION(F32);
     float *x = recording();
     for (uint32_t reference = PD_SPIKE_NO_REFERENCE; reference <= PD_SPIKE_MEDIAN; reference++) {
         for (uint32_t on = PD_SPIKE_ON_BAND; on <= PD_SPIKE_ON_RAW; on++) {
@@ -179,20 +151,13 @@ static void test_blocks_and_instruction_sets(void)
             struct result cut = run_all(f32_baseline, other, x, 90);
             same(&whole, &cut, "blocks");
             drop(&cut);
-#if defined(__x86_64__)
-            if (__builtin_cpu_supports("avx2")) {
+            for (uint32_t version = 1; version < VERSIONS; version++) {
+                if (!machine_runs(version)) continue;
                 pd_spike_reset(other);
-                cut = run_all(f32_avx2, other, x, 200);
-                same(&whole, &cut, "avx2");
+                cut = run_all(runs[version], other, x, 200);
+                same(&whole, &cut, version_names[version]);
                 drop(&cut);
             }
-            if (__builtin_cpu_supports("avx512f")) {
-                pd_spike_reset(other);
-                cut = run_all(f32_avx512, other, x, 200);
-                same(&whole, &cut, "avx512");
-                drop(&cut);
-            }
-#endif
             drop(&whole);
             free(spike);
             free(other);
@@ -206,7 +171,7 @@ static void test_no_room_for_bins_does_nothing(void)
     const struct pd_spike_config config = config_of(PD_SPIKE_AVERAGE, PD_SPIKE_ON_BAND);
     struct pd_spike *spike = make(&config);
     float *x = recording();
-    uint16_t *counts = block(CHANNELS, sizeof *counts);
+    uint16_t *counts = block(CHANNELS * sizeof *counts);
     struct pd_spike_out out = {.counts = counts, .max_bins = 1};
     CHECK(pd_spike_bins(spike, 74) == 0 && pd_spike_bins(spike, 75) == 1, "");
     CHECK(pd_spike_bins(spike, 149) == 1 && pd_spike_bins(spike, 150) == 2, "");
@@ -226,8 +191,8 @@ static void test_spikes_beyond_the_list_are_counted(void)
     struct pd_spike *spike = make(&config);
     struct result all = run_all(f32_baseline, spike, x, ROWS);
     pd_spike_reset(spike);
-    struct pd_spike_event *events = block(7, sizeof *events);
-    uint16_t *counts = block(BINS * CHANNELS, sizeof *counts);
+    struct pd_spike_event *events = block(7 * sizeof *events);
+    uint16_t *counts = block(BINS * CHANNELS * sizeof *counts);
     struct pd_spike_out out = {.counts = counts, .max_bins = BINS, .events = events,
                                .max_events = 7};
     CHECK(f32_baseline(spike, x, STRIDE, ROWS, &out) == 0, "");
@@ -243,13 +208,14 @@ static void test_spikes_beyond_the_list_are_counted(void)
 
 static void test_int16(void)
 {
+    static run_i16 *const runs[] = EACH_VERSION(I16);
     struct pd_spike_config config = config_of(PD_SPIKE_MEDIAN, PD_SPIKE_ON_BAND);
     config.scale = 0.195;
     struct pd_spike *spike = make(&config), *other = make(&config);
-    int16_t *counts = block(500 * CHANNELS, sizeof *counts);
-    float *x = block(500 * CHANNELS, sizeof *x), *y = block(500 * CHANNELS, sizeof *y);
-    float *z = block(500 * CHANNELS, sizeof *z);
-    uint16_t *bins = block(BINS * CHANNELS, sizeof *bins);
+    int16_t *counts = block(500 * CHANNELS * sizeof *counts);
+    float *x = block(500 * CHANNELS * sizeof *x), *y = block(500 * CHANNELS * sizeof *y);
+    float *z = block(500 * CHANNELS * sizeof *z);
+    uint16_t *bins = block(BINS * CHANNELS * sizeof *bins);
     for (uint32_t i = 0; i < 500 * CHANNELS; i++) {
         counts[i] = (int16_t)(65536 * uniform() - 32768);
         x[i] = (float)counts[i] * 0.195f;
@@ -259,18 +225,12 @@ static void test_int16(void)
     out.y = z;
     CHECK(f32_baseline(other, x, CHANNELS, 500, &out) == 0, "");
     CHECK(!memcmp(y, z, 500 * CHANNELS * sizeof *y), "");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) {
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (!machine_runs(version)) continue;
         pd_spike_reset(spike);
-        CHECK(i16_avx2(spike, counts, CHANNELS, 500, &out) == 0, "");
-        CHECK(!memcmp(y, z, 500 * CHANNELS * sizeof *y), "");
+        CHECK(runs[version](spike, counts, CHANNELS, 500, &out) == 0, "%s", version_names[version]);
+        CHECK(!memcmp(y, z, 500 * CHANNELS * sizeof *y), "%s", version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) {
-        pd_spike_reset(spike);
-        CHECK(i16_avx512(spike, counts, CHANNELS, 500, &out) == 0, "");
-        CHECK(!memcmp(y, z, 500 * CHANNELS * sizeof *y), "");
-    }
-#endif
     free(counts);
     free(x);
     free(y);
@@ -291,8 +251,8 @@ static void test_the_median_by_counting_is_that_by_sorting(void)
     float slope = 0;
     for (uint32_t round = 0; round < 4000; round++) {
         const uint32_t count = 1 + (uint32_t)(uniform() * 90);
-        float *values = block(count, sizeof *values);
-        int32_t *keys = block(96, sizeof *keys);
+        float *values = block(count * sizeof *values);
+        int32_t *keys = block(96 * sizeof *keys);
         double spread = pow(10, 20 * uniform() - 10);
         for (uint32_t i = 0; i < 96; i++) keys[i] = INT32_MAX;
         for (uint32_t i = 0; i < count; i++) {
@@ -318,7 +278,7 @@ static void test_what_can_not_be_is_refused(void)
 {
     const struct pd_spike_config right = config_of(PD_SPIKE_AVERAGE, PD_SPIKE_ON_BAND);
     const size_t bytes = pd_spike_bytes(CHANNELS, 3);
-    unsigned char *memory = block(bytes + 64, 1);
+    unsigned char *memory = block_at(64, bytes + 64);
     const uint8_t none[CHANNELS] = {0};
     struct pd_sos_section wrong[3];
 #define REFUSED(change, error)                                                            \

@@ -1,15 +1,15 @@
 /* pd_synchrony: phase locking by its definition, its null surrogate by surrogate, the same
  * bits on every instruction set; what is undefined; what is refused. Against SciPy, and what
  * z says of coupling: tests/unit/test_synchrony.py. */
+#include "block.h"
 #include "check.h"
 #include "pd_synchrony.h"
+#include "random.h"
 
 #include <complex.h>
 #include <errno.h>
 #include <string.h>
 
-#define JOIN_(name, suffix) name##_##suffix
-#define JOIN(name, suffix) JOIN_(name, suffix)
 #define lanes JOIN(lanes, SUFFIX)
 #define lanes_at JOIN(lanes_at, SUFFIX)
 #define signal_of JOIN(signal_of, SUFFIX)
@@ -29,30 +29,8 @@
 #define find_null JOIN(find_null, SUFFIX)
 #define pd_synchrony_run JOIN(run, SUFFIX)
 
-#define SUFFIX baseline
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION
-#include "../../csrc/pd_synchrony_run.c"
-
-#if defined(__x86_64__)
-#undef SUFFIX
-#define SUFFIX avx2
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx2,fma")))
-#undef INLINED
-#undef WIDTH
-#undef ROW
-#include "../../csrc/pd_synchrony_run.c"
-
-#undef SUFFIX
-#define SUFFIX avx512
-#undef PD_MULTIVERSION
-#define PD_MULTIVERSION __attribute__((target("avx512f")))
-#undef INLINED
-#undef WIDTH
-#undef ROW
-#include "../../csrc/pd_synchrony_run.c"
-#endif
+#define VERSIONED "../../csrc/pd_synchrony_run.c"
+#include "versions.h"
 #undef pd_synchrony_run
 
 #define CHANNELS 5
@@ -61,22 +39,6 @@
 #define RATE_HZ 200.0
 #define SURROGATES 20
 #define L PD_FFT_LANES
-
-static uint64_t random_state = 1;
-
-static double uniform(void)         /* in [0, 1) */
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (double)(random_state >> 11) * 0x1p-53;
-}
-
-/* As large as it may be read or written, so that a sanitizer sees one step more. */
-static void *block(size_t bytes)
-{
-    void *memory = calloc(1, bytes);
-    if (memory == NULL) abort();
-    return memory;
-}
 
 static struct pd_synchrony_config config_of(uint32_t channels)
 {
@@ -323,17 +285,17 @@ static void plans_that_cannot_be_are_refused(void)
     free(memory);
 }
 
+#define RUN(set) run_##set
+
 int main(void)
 {
+    static run_fn *const runs[] = EACH_VERSION(RUN);
     the_null_is_that_of_the_header(pd_synchrony_run, "chosen at run time");
     the_null_is_that_of_the_header(run_baseline, "baseline");
     sets_have_the_same_bits(pd_synchrony_run, "chosen at run time");
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        sets_have_the_same_bits(run_avx2, "avx2 with fma");
+    for (uint32_t version = 1; version < VERSIONS; version++) {
+        if (machine_runs(version)) sets_have_the_same_bits(runs[version], version_names[version]);
     }
-    if (__builtin_cpu_supports("avx512f")) sets_have_the_same_bits(run_avx512, "avx512f");
-#endif
     what_is_undefined_is_nan();
     the_newest_samples_count();
     plans_that_cannot_be_are_refused();
