@@ -1,6 +1,5 @@
 """The kernels behind a source, and readers of its signal and windows. See analysis.pyi."""
 
-from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -9,6 +8,7 @@ import numpy as np
 from cython cimport no_gc_clear
 
 from phantomd.core.artifact cimport configure
+from phantomd.core.block cimport munmap, pages
 from phantomd.core.cca cimport pd_cca_bytes
 from phantomd.core.pll cimport pd_pll_bytes
 from phantomd.core.ring cimport Ring, pd_ring_next, pd_ring_oldest, pd_ring_read
@@ -16,17 +16,6 @@ from phantomd.core.sos cimport pd_sos_band, pd_sos_section
 
 from phantomd.core.artifact import KINDS
 from phantomd.core.sos import design
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *at, size_t n, int prot, int flags, int fd, long offset)
-    int munmap(void *at, size_t n)
-    int mlock(const void *at, size_t n)
-    enum:
-        PROT_READ
-        PROT_WRITE
-        MAP_PRIVATE
-        MAP_ANONYMOUS
-    void *MAP_FAILED
 
 MAX_CCA = PD_ANALYSIS_MAX_CCA
 MAX_STEPS = PD_ANALYSIS_MAX_STEPS
@@ -124,13 +113,9 @@ cdef class Analysis:
                              f"in {n_steps} steps of {step_ns} ns")
         cdef size_t scratch_bytes = pd_analysis_scratch_bytes(&config)
         self.memory_bytes = self.arena_bytes + scratch_bytes
-        self.memory = mmap(NULL, self.memory_bytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        if self.memory == MAP_FAILED:
-            self.memory = NULL
+        self.memory = pages(self.memory_bytes, &self.lock_error)
+        if self.memory == NULL:
             raise MemoryError
-        self.lock_error = 0 if mlock(self.memory, self.memory_bytes) == 0 else errno
-        memset(self.memory, 0, self.memory_bytes)
         self.n_values = n_values
         self.n_window_values = pd_analysis_values(&config)
         self.signal = signal

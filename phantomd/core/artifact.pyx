@@ -5,8 +5,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-cdef extern from "stdlib.h" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
+from phantomd.core.block cimport block, check_restored
 
 KINDS = ("clipping", "dropout", "line", "blink", "emg", "pop", "drift")
 FRONTAL, BEHIND, IGNORED = 1, 2, 4
@@ -62,9 +61,7 @@ cdef class ArtifactDetector:
                 f"{config}: n_blocks is even, 8 to 256, and at least three boxes; lag at most the "
                 "hop; bands under half the rate; thresholds more than 0"
             )
-        self.a = <pd_artifact *>aligned_alloc(64, (size + 63) // 64 * 64)
-        if self.a == NULL:
-            raise MemoryError(f"{size} bytes for artifact scores")
+        self.a = <pd_artifact *>block(size, "artifact scores")
         with nogil:
             pd_artifact_init(self.a, &as_c)
             pd_artifact_read(self.a, &self.report)
@@ -163,8 +160,7 @@ cdef class ArtifactDetector:
         return (<char *>self.a)[:self.a.bytes]
 
     def restore(self, bytes saved):
-        if pd_artifact_restore(self.a, <const char *>saved, <size_t>len(saved)):
-            raise ValueError(f"{len(saved)} bytes are not the state of this configuration")
+        check_restored(pd_artifact_restore(self.a, <const char *>saved, <size_t>len(saved)), saved)
 
 
 cdef class Bound:

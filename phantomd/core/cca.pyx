@@ -5,8 +5,7 @@ from libc.stdlib cimport free
 
 import numpy as np
 
-cdef extern from "stdlib.h" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
+from phantomd.core.block cimport block, check_restored
 
 STATES = ("defined", "filling", "missing", "flat")
 
@@ -50,9 +49,7 @@ cdef class CanonicalCorrelation:
                 "targets lie under half the rate, a window has more than "
                 "channels + 2 harmonics + 1 samples, and at least the hop"
             )
-        self.cca = <pd_cca *>aligned_alloc(64, (size + 63) // 64 * 64)
-        if self.cca == NULL:
-            raise MemoryError(f"{size} bytes for CCA")
+        self.cca = <pd_cca *>block(size, "CCA")
         with nogil:
             pd_cca_init(self.cca, &config)
         self.targets_hz = tuple(hz.tolist())
@@ -138,8 +135,7 @@ cdef class CanonicalCorrelation:
         return (<char *>self.cca)[:self.cca.bytes]
 
     def restore(self, bytes saved):
-        if pd_cca_restore(self.cca, <const char *>saved, <size_t>len(saved)):
-            raise ValueError(f"{len(saved)} bytes are not the state of this configuration")
+        check_restored(pd_cca_restore(self.cca, <const char *>saved, <size_t>len(saved)), saved)
         self._forget()
 
 

@@ -6,6 +6,9 @@ from libc.stdint cimport uint8_t, uint32_t
 
 import numpy as np
 
+from phantomd.core.block cimport aligned
+from phantomd.core.spectrum cimport samples_of
+
 MEASURES = ("plv", "pli", "wpli", "wpli2_debiased", "imcoh", "coh")
 
 
@@ -15,23 +18,6 @@ class Synchrony(NamedTuple):
     z: float
     null_median: float
     null_sd: float
-
-
-cdef object aligned(size_t n):
-    """Zeroed bytes that begin on a cache line."""
-    memory = np.zeros(n + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start:start + n]
-
-
-cdef object samples_of(x, uint32_t n_channels):
-    if not (type(x) is np.ndarray and x.dtype == np.float64 and x.flags.c_contiguous):
-        x = np.ascontiguousarray(x, dtype=np.float64)
-    if x.ndim != 2 or x.shape[1] != n_channels:
-        raise ValueError(f"x has shape {x.shape}, not (n, {n_channels})")
-    if x.shape[0] > 0x7FFFFFFF:
-        raise ValueError("more than 2**31 samples at once")
-    return x
 
 
 cdef object mask_of(use, uint32_t n_channels):

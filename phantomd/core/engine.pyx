@@ -1,6 +1,6 @@
 """The tick engine, its sources, and the reader of the grid. See engine.pyi."""
 
-from libc.errno cimport EAGAIN, errno
+from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -13,20 +13,10 @@ from cython cimport no_gc_clear
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from phantomd.core.analysis cimport Analysis
+from phantomd.core.block cimport munmap, pages
 from phantomd.core.hist cimport Histogram, pd_hist_add
 from phantomd.core.intake cimport Intake
 from phantomd.core.ring cimport Ring, pd_ring_next, pd_ring_oldest, pd_ring_read
-
-cdef extern from "<sys/mman.h>" nogil:
-    void *mmap(void *at, size_t n, int prot, int flags, int fd, long offset)
-    int munmap(void *at, size_t n)
-    int mlock(const void *at, size_t n)
-    enum:
-        PROT_READ
-        PROT_WRITE
-        MAP_PRIVATE
-        MAP_ANONYMOUS
-    void *MAP_FAILED
 
 EVENT_WORDS = PD_EVENT_WORDS
 MAX_SOURCES = PD_MAX_SOURCES
@@ -47,16 +37,6 @@ def wall_offset_ns():
 
 def lock_text():
     return pd_engine_lock_text()
-
-
-cdef void *pages(size_t n, int *lock_error) noexcept nogil:
-    """Zeroed, touched, and locked where the system allows it."""
-    cdef void *memory = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    if memory == MAP_FAILED:
-        return NULL
-    lock_error[0] = 0 if mlock(memory, n) == 0 else errno
-    memset(memory, 0, n)
-    return memory
 
 
 @no_gc_clear                        # a thread may be using its memory until the last owner goes

@@ -8,8 +8,7 @@ from libc.string cimport memcpy
 
 import numpy as np
 
-cdef extern from "stdlib.h" nogil:
-    void *aligned_alloc(size_t alignment, size_t size)
+from phantomd.core.block cimport block, check_restored
 
 STATES = ("defined", "filling", "missing", "flat", "outside", "noise")
 FIELDS = ("phase_rad", "ref_phase_rad", "phase_error_rad", "phase_error_mean", "phase_error_var",
@@ -47,9 +46,7 @@ cdef class PhaseTracker:
                 "has 0.75 turns a window at least and lies under 0.4 of the rate, a window has "
                 "32 to 16384 samples, span x window is at most 4, false alarm 1e-6 to 0.1"
             )
-        self.pll = <pd_pll *>aligned_alloc(64, (size + 63) // 64 * 64)
-        if self.pll == NULL:
-            raise MemoryError(f"{size} bytes for phases")
+        self.pll = <pd_pll *>block(size, "phases")
         with nogil:
             pd_pll_init(self.pll, &config)
 
@@ -148,8 +145,7 @@ cdef class PhaseTracker:
         return (<char *>self.pll)[:self.pll.bytes]
 
     def restore(self, bytes saved):
-        if pd_pll_restore(self.pll, <const char *>saved, <size_t>len(saved)):
-            raise ValueError(f"{len(saved)} bytes are not the state of this configuration")
+        check_restored(pd_pll_restore(self.pll, <const char *>saved, <size_t>len(saved)), saved)
 
 
 cdef class Bound:

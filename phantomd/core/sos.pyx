@@ -5,16 +5,11 @@ from libc.stdint cimport uint32_t, uintptr_t
 
 import numpy as np
 
+from phantomd.core.block cimport aligned
+
 # Who gives the GIL away may wait 5 ms (the switch interval) to have it back. Calls that are over in
 # some 4 µs keep it: up to this many sections times samples times channels.
 cdef double KEEPS_GIL = 20000
-
-
-cdef object aligned(size_t n):
-    """Zeroed bytes that begin on a cache line: a vector of lanes lies in one."""
-    memory = np.zeros(n + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start:start + n]
 
 
 cdef void *address(memory) except NULL:

@@ -5,6 +5,8 @@ from libc.stdint cimport uint32_t
 
 import numpy as np
 
+from phantomd.core.block cimport aligned
+
 _KINDS = {"sample": PD_SPD_SAMPLE, "ledoit-wolf": PD_SPD_LEDOIT_WOLF, "oas": PD_SPD_OAS,
           "fixed": PD_SPD_FIXED}
 _REASONS = {-EINVAL: "no symmetric matrix of finite numbers", -EDOM: "not positive definite",
@@ -17,9 +19,7 @@ cdef class Spd:
         if not 1 <= n <= PD_SPD_MAX:
             raise ValueError(f"matrices of {n} rows, not 1 to {PD_SPD_MAX}")
         self.n = n
-        memory = np.zeros(pd_spd_work(n) + 8)
-        start = -memory.ctypes.data % 64 // 8
-        self.work = memory[start:start + pd_spd_work(n)]
+        self.work = aligned(pd_spd_work(n) * sizeof(double)).view(np.float64)
         self.reason = ""
         self.criterion = self.shrinkage = np.nan
 

@@ -41,6 +41,10 @@ cdef extern from "pd_time.h" nogil:
     void pd_fp_leave(unsigned saved) noexcept
 
 
+# The samples as an array [n, channels] of double, contiguous.
+cdef object samples_of(x, uint32_t n_channels)
+
+
 cdef class Welch:
     cdef pd_welch c
     cdef uint32_t channels

@@ -4,6 +4,8 @@ from libc.stdint cimport uint32_t
 
 import numpy as np
 
+from phantomd.core.block cimport aligned
+
 # Calls that are over in some 4 µs keep the GIL (sos.pyx says why): up to this many samples times
 # channels times segments' overlap.
 cdef double KEEPS_GIL = 2000
@@ -11,13 +13,6 @@ cdef double KEEPS_GIL = 2000
 DETREND = {"none": 0, "constant": 1, "linear": 2}
 SCALING = {"density": 0, "spectrum": 1}
 AVERAGE = {"mean": 0, "median": 1}
-
-
-cdef object aligned(size_t n):
-    """Zeroed bytes that begin on a cache line."""
-    memory = np.zeros(n + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start:start + n]
 
 
 def choose(what, choices, chosen):

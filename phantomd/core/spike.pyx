@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from phantomd.core.block cimport aligned
 from phantomd.core.sos cimport pd_fp_enter, pd_fp_leave, pd_sos_section
 
 EVENT = np.dtype([("index", "<i8"), ("channel", "<u4"), ("value", "<f4")])
@@ -79,9 +80,7 @@ cdef class SpikeDetector:
         config.reference_on = _choice("reference_on", reference_on, _STAGES)
         config.polarity = _choice("polarity", polarity, _POLARITIES)
         cdef size_t need = pd_spike_bytes(config.n_channels, config.n_sections)
-        memory = np.zeros(need + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        self.state = memory[start:start + need]
+        self.state = aligned(need)
         cdef uint8_t[::1] view = self.state
         cdef const uint8_t[::1] chosen = _good(good, n_channels)
         cdef int rc = pd_spike_init(&view[0], need, &config, &chosen[0])

@@ -8,15 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hold.h"
 #include "pd_answer.h"
-
-#define HOLD(condition)                                                     \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
 
 /* In memory of exactly that size, so that the sanitizer sees one byte too many. */
 static int64_t parse(const uint8_t *data, size_t n, struct pd_answer *answer)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hold.h"
 #include "pd_cyton.h"
 
 #define SLOTS 64
@@ -18,14 +19,6 @@
 #define WORDS PD_NATIVE_WORDS(MOST_VALUES)
 
 static _Atomic uint64_t memory[8 + SLOTS * (1 + WORDS)];
-
-#define HOLD(condition)                                                     \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
 
 struct tally {
     uint64_t packets, junk;

@@ -8,20 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hold.h"
 #include "pd_remote.h"
 
 #define SLOTS 64
 #define MOST 8
 
 static _Atomic uint64_t memory[2][8 + SLOTS * (1 + PD_NATIVE_WORDS(MOST))];
-
-#define HOLD(condition)                                                     \
-    do {                                                                    \
-        if (!(condition)) {                                                 \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                        \
-        }                                                                   \
-    } while (0)
 
 struct side {
     struct pd_ring ring;
