@@ -233,7 +233,8 @@ class OracleStage:
         if not len(frames) or frames["index"][-1] != newest:
             return  # the loop slept for as long as the ring lasts: 16 s
         t_ns, due_ns = int(frames["t_ns"][-1]), int(frames["due_ns"][-1])
-        window = np.ascontiguousarray(frames["values"][:, self._picks])
+        # Rounded as on 7069: any client of that port computes the same focus.
+        window = frames["values"][:, self._picks].astype(np.float32).astype(np.float64)
         content = self._content(frames, window, t_ns)
         if self._rest is not None:
             self._note_rest(k, window, content)

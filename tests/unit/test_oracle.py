@@ -36,7 +36,7 @@ def test_lines_keep_their_cadence(quiet):
         assert len(quiet.lines["trit"]) >= 13
 
 
-def test_focus_is_the_reference_s_on_the_grid_s_own_samples(quiet):
+def test_focus_is_the_reference_s_on_the_samples_as_7069_has_them(quiet):
     grid = quiet.bench.slot.grid
     reader = GridReader(grid, deadline_ns=0)
     compared = 0
@@ -45,7 +45,7 @@ def test_focus_is_the_reference_s_on_the_grid_s_own_samples(quiet):
             continue
         newest = (t_ns - T0_NS) // GRID_NS
         frames = reader.frames(newest - 127, newest + 1)
-        expected = compute_focus(frames["values"].T)
+        expected = compute_focus(frames["values"].astype(np.float32).astype(float).T)
         assert data["focus"] == pytest.approx(expected, abs=1e-9)
         assert data["method"] == "band_ratio" and data["window_s"] == 1.0
         compared += 1
