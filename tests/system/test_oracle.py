@@ -307,3 +307,28 @@ def test_the_example_s_lamp_follows_the_trit(run, daemon_at):
             assert data["cells"] == {"kelvin": {"cell": "value", "value": kelvin}}
 
     run(go())
+
+
+def test_three_oracles_add_up_in_gf_3(run, daemon_at):
+    """The same one thrice: 3t is 0 whatever t, and unknown while t is."""
+
+    async def go():
+        async with daemon_at(f'devices=["{QUIET}"]') as daemon:
+            port = str(daemon.ports.streams["trit"].port)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "examples/triad.py", port, port, port,
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            said: list[list[str]] = []
+            try:
+                async with asyncio.timeout(3 * WAIT_S):
+                    while not said or said[-1][0] == "?":
+                        said.append((await process.stdout.readline()).decode().split())
+            finally:
+                process.kill()
+                await process.wait()
+            trit = said[-1][0]
+            assert said[-1] == [trit, trit, trit, "=", "0"] and trit in ("-1", "0", "1")
+            assert all(words == ["?", "?", "?", "=", "?"] for words in said[:-1])
+
+    run(go())
