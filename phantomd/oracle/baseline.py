@@ -50,7 +50,8 @@ def judge(good_s: float, asked_s: float, covariance: Array | None, reasons: dict
     if not values[0] > LEAST_CONDITION * values[-1]:
         raise BadBaseline(
             "the channels do not differ: one is dead, or a copy or the mean of others",
-            hint="check electrodes and bridges; `phantomctl top` shows the channels",
+            hint="check electrodes and bridges (`phantomctl top` shows the channels), or leave the "
+            "channel out: montage.bad",
         )
 
 

@@ -201,10 +201,10 @@ class OracleStage:
     def degraded(self) -> list[str]:
         """What it can't do, and what to do about it."""
         notes = []
-        if self._slot().spec is not None and len(self._labels) < LEAST_ORACLE_CHANNELS:
-            here = ", ".join(self._labels) or "none"
+        if self._slot().spec is not None and len(self._good) < LEAST_ORACLE_CHANNELS:
+            here = ", ".join(self._labels[k] for k in self._good) or "none"
             notes.append(
-                f"oracle: {len(self._labels)} good channels ({here}), {LEAST_ORACLE_CHANNELS} are "
+                f"oracle: {len(self._good)} good channels ({here}), {LEAST_ORACLE_CHANNELS} are "
                 "needed: focus stays nothing; name others in oracle.channels, or see montage.bad"
             )
         if self.baseline_error is not None:
