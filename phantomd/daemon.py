@@ -32,6 +32,7 @@ from phantomd.contracts import (
     control_paths,
 )
 from phantomd.core.engine import MAX_SOURCES, now_ns, wall_offset_ns
+from phantomd.devices.base import MakesSpikes
 from phantomd.devices.registry import check_configured
 from phantomd.devices.scan import scan
 from phantomd.engine.beside import beside
@@ -46,6 +47,7 @@ from phantomd.engine.publish import Publisher, Waker
 from phantomd.engine.supervisor import Supervisor
 from phantomd.engine.wallclock import WallClock
 from phantomd.errors import JournalError, PhantomError
+from phantomd.gauntlet.datasets import LIVE, LiveSource
 from phantomd.intents.panic import Latch, PanicLatch
 from phantomd.net.control import ControlServer
 from phantomd.net.history import Subscriber
@@ -142,6 +144,7 @@ class Daemon:
             ledger=self.engine.ledger,
         )
         self.parts: list[Part] = [*self.stages.parts]
+        self.supervisor.spikes = self._spikes_changed
         self.supervisor.more = lambda device_id: {"bad_channels": self.stages.bad.found(device_id)}
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
         self.control = ControlServer(
@@ -328,6 +331,14 @@ class Daemon:
             self.publisher.enter_grid()
         for part in self.parts:
             part.layout_changed(slot)
+
+    def _spikes_changed(self, device_id: str, device: MakesSpikes | None) -> None:
+        if device is None:
+            self.spikes.datasets.drop_live(device_id)
+            return
+        n_units = len(device.spec.labels)
+        source = LiveSource(f"{LIVE}{device_id}", device.ring, n_units, device.bin_ms)
+        self.spikes.datasets.add_live(device_id, source)
 
     def _wall_clock_stepped(self, old_ns: int, new_ns: int) -> None:
         self.ports.tell_clock(new_ns)

@@ -24,9 +24,19 @@ def frame(index: int, values: tuple[float, ...], flags: int = 0, age_us: int = 7
 
 
 class EegPort:
-    """Serves ``first`` to each connection, then a frame each 1/128 s, or hangs up after ``n``."""
+    """Serves ``first`` to each connection, then a frame each 1/128 s, or hangs up after ``n``;
+    ``silent``: says no more after ``n``, to its first connection."""
 
-    def __init__(self, first: bytes | None = None, *, n: int | None = None, age_us: int = 70_000):
+    def __init__(
+        self,
+        first: bytes | None = None,
+        *,
+        n: int | None = None,
+        age_us: int = 70_000,
+        silent: bool = False,
+    ):
+        self._silent = silent
+        self.connections = 0
         self._first = header() if first is None else first
         self._n = n
         self._age_us = age_us
@@ -50,6 +60,7 @@ class EegPort:
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
                 sock, _ = self._listener.accept()
+                self.connections += 1
                 serve = threading.Thread(target=self._serve, args=(sock,), daemon=True)
                 self._threads.append(serve)
                 serve.start()
@@ -59,8 +70,11 @@ class EegPort:
             sock.sendall(self._first)
             begun_s = time.monotonic()
             k = 0
-            while not self._stop.is_set() and (self._n is None or k < self._n):
+            n = None if self._silent and self.connections > 1 else self._n
+            while not self._stop.is_set() and (n is None or k < n):
                 if self._stop.wait(max(0.0, begun_s + k / 128 - time.monotonic())):
                     return
                 sock.sendall(frame(1000 + k, (float(k),) * 8, age_us=self._age_us))
                 k += 1
+            if self._silent:
+                self._stop.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +18,9 @@ from phantomd.errors import UsageError
 DeviceId = Annotated[
     str, typer.Argument(metavar="ID", help="As `device list` has it: cyton-0.", show_default=False)
 ]
+
+#: Kinds of devices that are files, named behind the colon.
+FILES = ("replay", "python", "broadband")
 
 
 def add(app: typer.Typer) -> None:
@@ -70,11 +74,20 @@ def _open(
     ],
 ) -> None:
     """Open a device now; from then on the daemon keeps it open."""
-    answer = invocation.call("device.open", address=address)
+    answer = invocation.call("device.open", address=_absolute(address))
     if invocation.as_json:
         output.as_json(answer)
     else:
         print(f"{output.printable(answer['device_id'])} is open")
+
+
+def _absolute(address: str) -> str:
+    """A file is named from where the command is typed: the daemon's directory is another one."""
+    kind, colon, rest = address.partition(":")
+    where, query, options = rest.partition("?")
+    if kind not in FILES or not where:
+        return address
+    return f"{kind}{colon}{Path(where).expanduser().absolute()}{query}{options}"
 
 
 def _close(invocation: Invocation, device_id: DeviceId) -> None:

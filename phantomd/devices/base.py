@@ -25,6 +25,7 @@ from phantomd.errors import BadAddress, UnsupportedFault
 
 if TYPE_CHECKING:
     from phantomd.core.intake import Driver
+    from phantomd.core.ring import Ring
 
 _KIND = re.compile(r"^[a-z][a-z0-9_-]*$")
 
@@ -107,6 +108,24 @@ class InChild(Protocol):
 
     def why_ended(self, error: int) -> str:
         """Why its pump ended with this errno, for people. May block for a second."""
+
+
+@runtime_checkable
+class MakesSpikes(Protocol):
+    """A device whose driver writes bins of spikes into a ring of its own (csrc/pd_broadband.h). It
+    has no samples, no intake, and no slot in the engine: gauntlet sessions play it."""
+
+    @property
+    def spec(self) -> DeviceSpec: ...
+
+    @property
+    def ring(self) -> Ring: ...
+
+    @property
+    def bin_ms(self) -> float: ...
+
+    def counters(self) -> dict[str, int]:
+        """For ``status``."""
 
 
 @runtime_checkable

@@ -6,7 +6,8 @@
 A file is samples and nothing else, [sample][channel], little-endian. It is mapped, not read: what
 is not in memory when it is its turn makes a bin late. A C thread of its own (``start``) filters,
 finds spikes and writes one record for each bin into a ring; ``bins`` reads it. On a virtual clock
-``advance`` does the same. It has no samples for the grid, so it is no device of the registry.
+``advance`` does the same. It has no samples for the grid: in the daemon (``PlayedBroadband``) it
+is what a gauntlet session plays as ``live:ID``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from phantomd.core.broadband import HEAD_WORDS, LATE, BroadbandDriver, words
 from phantomd.core.intake import Pump
 from phantomd.core.ring import Ring
 from phantomd.core.spike import SpikeDetector
-from phantomd.devices.base import Address
+from phantomd.devices.base import Address, no_faults
+from phantomd.devices.broadband_filter import BandPass
 from phantomd.devices.broadband_synthetic import EVENT, synthetic
 from phantomd.errors import BadAddress
 
@@ -118,13 +120,13 @@ class Broadband:
         *,
         address: str = "broadband:",
         truth: npt.NDArray[np.void] | None = None,
+        sos: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """Raises BadAddress for options that don't fit one another."""
-        from scipy.signal import butter
-
+        """``sos``: the band-pass where it has been designed already. Raises BadAddress for options
+        that don't fit one another."""
         try:
-            edges = (options.low_hz, options.high_hz)
-            sos = butter(options.order, edges, "bandpass", fs=options.rate_hz, output="sos")
+            if sos is None:
+                sos = band_pass(options).sos()
             detector = SpikeDetector(
                 sos,
                 options.channels,
@@ -161,21 +163,12 @@ class Broadband:
         self._pump: Pump | None = None
 
     @classmethod
-    def open(cls, address: str) -> Broadband:
+    def open(cls, address: str, *, aside: bool = False) -> Broadband:
         """``broadband:FILE?options`` or ``broadband:?options``. Blocks while it makes a recording.
-        Raises BadAddress."""
+        ``aside``: SciPy is not imported here. Raises BadAddress, DeviceError."""
         parsed = Address.parse(address)
-        if parsed.kind != "broadband":
-            raise BadAddress(
-                f"{address!r} is no broadband device", hint="broadband:FILE?channels=…"
-            )
-        try:
-            options = msgspec.convert(parsed.options, BroadbandOptions, strict=False)
-        except msgspec.ValidationError as error:
-            raise BadAddress(
-                f"{address!r}: {error}",
-                hint=f"the options are {', '.join(BroadbandOptions.__struct_fields__)}",
-            ) from error
+        options = check(parsed)
+        sos = band_pass(options).sos_aside() if aside else None
         if not parsed.where:
             try:
                 samples, truth = synthetic(
@@ -189,8 +182,8 @@ class Broadband:
             except ValueError as error:
                 hint = "channels, rate_hz and seconds must be above 0"
                 raise BadAddress(f"{address!r}: {error}", hint=hint) from error
-            return cls(samples, options, address=address, truth=truth)
-        return cls(_mapped(Path(parsed.where), options), options, address=address)
+            return cls(samples, options, address=address, truth=truth, sos=sos)
+        return cls(_mapped(Path(parsed.where), options), options, address=address, sos=sos)
 
     @property
     def ring(self) -> Ring:
@@ -220,6 +213,55 @@ class Broadband:
         return {"bins": driver.bins, "late": driver.late, "spikes": driver.spikes}
 
 
+class PlayedBroadband:
+    """As a device of the daemon, whose supervisor's pump plays it. See ``base.MakesSpikes``."""
+
+    fd = -1
+
+    def __init__(self, broadband: Broadband) -> None:
+        self._broadband = broadband
+        self.spec = broadband.spec
+        self.driver = broadband.driver
+        self.ring = broadband.ring
+        self.bin_ms = float(broadband.spec.info["bin_ms"])
+
+    def start(self) -> None:
+        """Nothing to do: bin 0 begins when the pump does."""
+
+    def close(self) -> None:
+        """Nothing to give back: who still plays it keeps its ring."""
+
+    def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
+        raise no_faults(self.spec)
+
+    def counters(self) -> dict[str, int]:
+        return self._broadband.counters()
+
+
+def band_pass(options: BroadbandOptions) -> BandPass:
+    return BandPass(options.order, options.low_hz, options.high_hz, options.rate_hz)
+
+
+def check(address: Address, labels: tuple[str, ...] = ()) -> BroadbandOptions:
+    """Raises BadAddress."""
+    if address.kind != "broadband":
+        raise BadAddress(
+            f"{str(address)!r} is no broadband device", hint="broadband:FILE?channels=…"
+        )
+    try:
+        return msgspec.convert(address.options, BroadbandOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise BadAddress(
+            f"{str(address)!r}: {error}",
+            hint=f"the options are {', '.join(BroadbandOptions.__struct_fields__)}",
+        ) from error
+
+
+def open_live(address: Address, labels: tuple[str, ...]) -> PlayedBroadband:
+    """Raises BadAddress, DeviceError."""
+    return PlayedBroadband(Broadband.open(str(address), aside=True))
+
+
 def _mapped(path: Path, options: BroadbandOptions) -> npt.NDArray[Any]:
     dtype = np.dtype("<i2" if options.format == "int16" else "<f4")
     try:
@@ -238,4 +280,4 @@ def _mapped(path: Path, options: BroadbandOptions) -> npt.NDArray[Any]:
         ) from error
 
 
-__all__ = ["EVENT", "Bin", "BinReader", "Broadband", "BroadbandOptions"]
+__all__ = ["EVENT", "Bin", "BinReader", "Broadband", "BroadbandOptions", "PlayedBroadband"]

@@ -48,6 +48,7 @@ KINDS: dict[str, Kind] = {
     "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True, retry_s=5.0),
     "remote": Kind("phantomd.devices.remote", "open_remote", "place_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
+    "broadband": Kind("phantomd.devices.broadband", "open_live", "check", node=""),
 }
 
 Opener = Callable[[Address, tuple[str, ...]], Device]

@@ -11,7 +11,7 @@ from typing import Any
 
 from phantomd.contracts import DeviceInfo, DeviceSpec, DeviceState
 from phantomd.core.intake import Pump
-from phantomd.devices.base import Address, Device, InChild
+from phantomd.devices.base import Address, Device, InChild, MakesSpikes
 from phantomd.engine.engine import Slot
 from phantomd.engine.health import Health
 from phantomd.errors import DeviceError, DeviceMissing, PhantomError
@@ -68,6 +68,8 @@ class Supervised:
             detail = {**self.spec.info, "aux": list(self.spec.aux)}
         if isinstance(self.device, InChild):
             detail["child"] = self.device.report()
+        if isinstance(self.device, MakesSpikes):
+            detail["spikes"] = self.device.counters()
         if self.slot is not None and self.slot.device is not None:
             counters = self.slot.device.driver.intake.counters()
             lost += counters["lost"]

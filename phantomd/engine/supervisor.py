@@ -21,7 +21,14 @@ import msgspec
 
 from phantomd.contracts import GRID_HZ, DeviceInfo, DeviceSpec, DeviceState, Event, Level, Marker
 from phantomd.core.intake import Pump
-from phantomd.devices.base import Address, Device, InChild, Resumes, SaysMarkers
+from phantomd.devices.base import (
+    Address,
+    Device,
+    InChild,
+    MakesSpikes,
+    Resumes,
+    SaysMarkers,
+)
 from phantomd.devices.nearby import Nearby
 from phantomd.devices.registry import check, node_of, opener, retry_s, same
 from phantomd.engine.beside import beside
@@ -50,6 +57,8 @@ SETTLE_S = 0.02
 SILENCE_S = 2.0
 #: How often an open device is looked at.
 LOOK_S = 0.5
+#: Below the intake's threads: a block of 1,024 channels takes a millisecond, a byte must not wait.
+SPIKES_PRIORITY = 50
 #: What stopping may take for ports that don't come free.
 CLOSE_S = 0.5
 #: A device that was well for so long is looked for at once when it goes.
@@ -70,6 +79,8 @@ class Supervisor:
         self._put_marker = put_marker
         #: What others know of a device, by its id, for its row.
         self.more: Callable[[str], Mapping[str, Any]] = lambda _: {}
+        #: Told of a device that makes spikes, by its id, and of its end (None).
+        self.spikes: Callable[[str, MakesSpikes | None], None] = lambda _id, _device: None
         self._engine = engine
         self._labels = labels
         self._emit = emit
@@ -285,6 +296,9 @@ class Supervisor:
         if spec.rate_hz == 0:
             await self._attach_markers(one, device, spec)
             return
+        if isinstance(device, MakesSpikes):
+            self._attach_spikes(one, device, spec)
+            return
         # Designs are kept: the loop, and the tick's change of plan, need not wait for a new rate.
         await beside(self._engine.prepare, spec)
         again = self._resume(one, device, spec)
@@ -315,6 +329,17 @@ class Supervisor:
         await beside(device.start)
         again, one.lost_ns = one.lost_ns is not None, None
         self._say(one, "info", "back: markers" if again else "open: markers")
+
+    def _attach_spikes(self, one: Supervised, device: MakesSpikes, spec: DeviceSpec) -> None:
+        """It has bins, and no slot."""
+        assert one.device is not None
+        one.pump = Pump(
+            one.device.driver, one.device.fd, notify_fd=self._notify_fd, priority=SPIKES_PRIORITY
+        )
+        one.spec, one.state, one.lost_ns = spec, "streaming", None
+        one.opened_ns = time.monotonic_ns()
+        self.spikes(one.device_id, device)
+        self._say(one, "info", f"open: {len(spec.labels)} channels, bins of {device.bin_ms:g} ms")
 
     def _resume(self, one: Supervised, device: Device, spec: DeviceSpec) -> bool:
         """Whether it goes on where it was when it went away."""
@@ -347,8 +372,10 @@ class Supervisor:
             now_ns = time.monotonic_ns()
             if one.slot is not None and one.address.kind != "replay":  # its speed is asked for
                 self._look(one, now_ns)
+            if silence_s is None:
+                continue
             heard_ns = max(one.opened_ns, device.driver.heard_ns or 0)
-            if silence_s is not None and now_ns - heard_ns > silence_s * 1e9:
+            if now_ns - heard_ns > silence_s * 1e9:
                 return f"silent for {silence_s:g} s"
 
     def _look(self, one: Supervised, now_ns: int) -> None:
@@ -388,6 +415,8 @@ class Supervisor:
     async def _give(self, one: Supervised) -> None:
         device, pump = one.device, one.pump
         one.device = one.pump = None
+        if isinstance(device, MakesSpikes):
+            self.spikes(one.device_id, None)
         if device is not None:
             giving = asyncio.get_running_loop().create_task(self._give_back(device, one.slot, pump))
             self._closing.add(giving)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 from bad_network import FAR, bad_network, why_not
+from eeg_port import EegPort
 from live import FRAME, EegClient
 from running import Events, Running, ask, until_frame, whole
 
@@ -89,6 +90,20 @@ def test_samples_are_the_other_daemon_s_frames_and_it_comes_back(run, daemon_at,
     assert np.abs(apart_ms).max() < 5.0, f"{apart_ms.min():.2f} to {apart_ms.max():.2f} ms"
     assert len(info["channels"]) == 4 and info["detail"]["epoch"] != epoch
     assert info["device_id"] == "remote-0"
+
+
+def test_a_connection_that_falls_silent_is_made_anew_after_two_seconds(run, daemon_at):
+    async def go():
+        with EegPort(n=128, silent=True) as other:
+            async with daemon_at(f'devices=["remote:127.0.0.1:{other.port}"]') as daemon:
+                events = await Events.connect(daemon.ports.streams["events"].port)
+                lost = await events.until("device", "lost")
+                await events.until("device", "streaming")
+                return lost["message"], other.connections
+
+    message, connections = run(go())
+    assert "silent for 2 s" in message
+    assert connections == 2
 
 
 @pytest.mark.root

@@ -186,7 +186,7 @@ def test_the_detector_belongs_to_the_device() -> None:
         ("broadband:?channels=many", "channels"),
         ("broadband:?channels=0&seconds=0.1", "recording"),
         ("broadband:?format=int8", "format"),
-        ("broadband:?low_hz=7000&seconds=0.1", "can't be played"),
+        ("broadband:?low_hz=7000&seconds=0.1", "no band-pass"),
         ("broadband:?reference=mode", "reference"),
         ("broadband:/no/such/file", "can't be read"),
     ],

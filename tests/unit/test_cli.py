@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -117,6 +118,21 @@ def test_text_of_others_cannot_steer_the_terminal(daemon, capsys):
     ("arguments", "method", "params"),
     [
         (["device", "open", "cyton:/dev/x"], "device.open", {"address": "cyton:/dev/x"}),
+        (
+            ["device", "open", "replay:x/a.edf?speed=2"],
+            "device.open",
+            {"address": f"replay:{Path.cwd()}/x/a.edf?speed=2"},
+        ),
+        (
+            ["device", "open", "replay:/x/a.edf"],
+            "device.open",
+            {"address": "replay:/x/a.edf"},
+        ),
+        (
+            ["device", "open", "broadband:?channels=8"],
+            "device.open",
+            {"address": "broadband:?channels=8"},
+        ),
         (["device", "close", "cyton-0"], "device.close", {"device_id": "cyton-0"}),
         (
             ["device", "fault", "sim-0", "gap", "--duration=0.5", "--arg=n=3", "--arg=where=left"],

@@ -154,9 +154,12 @@ def address(request, tmp_path):
         yield f"cyton:{board.path}"
 
 
-#: BrainFlow's and LSL's are drivers in a child, as python's is; they have tests of their own.
+#: BrainFlow's and LSL's are drivers in a child, as python's is, and have tests of their own; a
+#: broadband array has spikes and no samples (tests/system/test_broadband.py).
 every_kind = pytest.mark.parametrize(
-    "address", [kind for kind in KINDS if kind not in ("brainflow", "lsl")], indirect=True
+    "address",
+    [kind for kind in KINDS if kind not in ("brainflow", "lsl", "broadband")],
+    indirect=True,
 )
 
 
