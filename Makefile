@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
-.PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour bench bench-tick \
+.PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour kill-recordings bench bench-tick \
 	bench-sessions bench-subscribers bench-devices bench-latency soak plots sanitize clean
 
 help:            ## this list
@@ -81,6 +81,9 @@ faults: $(VENV)/.test $(VENV)/.built    ## thousands of fault schedules in virtu
 
 sim-hour: $(VENV)/.test $(VENV)/.built  ## an hour of virtual time
 	$(BIN)/python -m pytest -q -s tests/sim/test_hour.py
+
+kill-recordings: $(VENV)/.test $(VENV)/.built   ## SIGKILL at random instants; MNE reads what is left
+	$(BIN)/python -m benches.kill_recordings $(ARGS)
 
 bench: $(VENV)/.bench $(VENV)/.built    ## kernels beside their peers: docs/benchmarks.md, README
 	$(BIN)/python -m benches.table

@@ -30,6 +30,13 @@ struct pd_native {
     double value[];                 /* n_values: EEG in µV, then auxiliary ones */
 };
 
+/* To what a float32 holds, so that a recording of it (BrainVision has none wider) is what was
+ * analysed. For samples that are no counts; of these see pd_cyton.h. */
+static inline void pd_native_round(double *values, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) values[i] = (double)(float)values[i];
+}
+
 #define PD_NATIVE_WORDS(n_values) (5u + (uint32_t)(n_values))
 
 #endif

@@ -84,6 +84,7 @@ static void take_one(struct pd_shared *shared, int64_t now_ns)
         shared->origin_ns = sample->arrival_ns;
     }
     shared->refused_run = 0;
+    pd_native_round(sample->value, shared->intake->n_values);
     uint32_t behind = sample->behind < shared->ring.n_slots ? sample->behind : 0;
     if (shared->intake->modulus)
         pd_intake_counted(shared->intake, (uint32_t)sample->index, behind, sample->arrival_ns,

@@ -432,7 +432,7 @@ static uint32_t begin_own_pop(struct pd_sim_signal *signal, struct pd_sim_occurr
 static double converted(const struct pd_sim_signal *signal, double uv)
 {
     uv = fmax(-PD_SIM_RAIL_UV, fmin(PD_SIM_RAIL_UV, uv));
-    if (!signal->config.quantise) return uv;
+    if (!signal->config.quantise) return (double)(float)uv;
     double count = uv * (PD_SIM_FULL_SCALE / PD_SIM_RAIL_UV);
     int64_t whole = (int64_t)(count < 0 ? count - 0.5 : count + 0.5);
     return (double)whole * (PD_SIM_RAIL_UV / PD_SIM_FULL_SCALE);

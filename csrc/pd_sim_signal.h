@@ -36,7 +36,7 @@ struct pd_sim_signal_config {
     uint64_t seed;
     double rate_hz;                 /* 16..16000 */
     uint32_t n_channels;            /* 1..PD_SIM_MAX_CHANNELS */
-    uint32_t quantise;              /* to 24 bits over ±PD_SIM_RAIL_UV */
+    uint32_t quantise;              /* to 24 bits over ±PD_SIM_RAIL_UV; else to a float32 */
     double background_uv;           /* RMS in 0.5..40 Hz */
     double background_exponent;     /* a of 1/f^a, 0..2 */
     double background_shared;       /* fraction of its power that channels share, 0..1 */

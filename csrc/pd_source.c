@@ -313,6 +313,8 @@ static void push_missing(struct pd_source *source, int64_t t_ns, int64_t due_ns)
 {
     struct pd_grid *frame = (struct pd_grid *)source->frame;
     for (uint32_t ch = 0; ch < source->config.n_channels; ch++) frame->value[ch] = NAN;
+    frame->native = PD_NO_TIME;
+    frame->fraction = 0;
     push_frame(source, t_ns, due_ns, PD_GRID_MISSING);
 }
 
@@ -360,6 +362,8 @@ static int emit(struct pd_source *source, int64_t now_ns, int64_t t_ns, int64_t 
         struct pd_grid *frame = (struct pd_grid *)source->frame;
         pd_resample_at(resample, row_of(source, (uint64_t)oldest), source->config.n_values,
                        source->config.n_channels, fraction, frame->value);
+        frame->native = index;
+        frame->fraction = fraction;
         if (state->discontinuity && !(flags & PD_GRID_MISSING)) {
             flags |= PD_GRID_DISCONTINUITY;
             state->discontinuity = 0;

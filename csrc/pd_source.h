@@ -36,9 +36,11 @@ struct pd_grid {                    /* a frame of the grid ring; its index is th
     int64_t due_ns;                 /* when it should have been published */
     uint32_t flags;
     uint32_t reserved;
+    int64_t native;                 /* the values are those at this native index + fraction; */
+    double fraction;                /* PD_NO_TIME where there are none */
     double value[];                 /* µV. MISSING and BRIDGED: bridged, for analysis; else MISSING: NaN */
 };
-#define PD_GRID_WORDS(n_channels) (3u + (uint32_t)(n_channels))
+#define PD_GRID_WORDS(n_channels) (5u + (uint32_t)(n_channels))
 
 struct pd_source_config {
     double rate_hz;                 /* nominal; 0 without a device */

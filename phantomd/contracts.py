@@ -142,6 +142,8 @@ class DeviceSpec(msgspec.Struct, frozen=True):
     counter_modulus: int = 0
     simulated: bool = False
     transport_us: float = 0.0
+    #: µV of one count, a channel each, where samples are counts; (): they are float32-exact.
+    resolution: tuple[float, ...] = ()
     #: What its channels are (spec: NeuroStreamKind).
     stream: StreamKind = "eeg"
     info: dict[str, Any] = {}

@@ -57,10 +57,12 @@ from phantomd.net.messages import Messages
 from phantomd.net.methods import methods, uptime_s
 from phantomd.net.oracle_methods import oracle_methods
 from phantomd.net.ports import Ports
+from phantomd.net.record_methods import record_methods
 from phantomd.net.rpc import Method
 from phantomd.net.session_methods import session_methods
 from phantomd.oracle.stage import FOCUS_HZ
 from phantomd.records.journal import JournalSession
+from phantomd.records.recording import Recorder
 from phantomd.records.stages import make_stages
 from phantomd.signal.analysis import make_analysis, prepare
 from phantomd.signal.aux import MESSAGES_HZ
@@ -143,7 +145,16 @@ class Daemon:
             state_dir=config.state_dir,
             ledger=self.engine.ledger,
         )
-        self.parts: list[Part] = [*self.stages.parts]
+        self.recorder = Recorder(
+            lambda: self.engine.slots[0],
+            self.stages.oracle,
+            lambda: self.config,
+            self.engine.core.grid_t0_ns,
+            self.emit,
+        )
+        self.stages.windows.listen(self.recorder.hear)
+        self.markers.listen(self.recorder.mark)
+        self.parts: list[Part] = [*self.stages.parts, self.recorder]
         self.supervisor.spikes = self._spikes_changed
         self.supervisor.more = lambda device_id: {"bad_channels": self.stages.bad.found(device_id)}
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
@@ -181,6 +192,7 @@ class Daemon:
             **methods(self),
             **session_methods(self.spikes.sessions),
             **oracle_methods(self.stages.oracle),
+            **record_methods(self.recorder),
         }
 
     def _timed(self, name: str, method: Method) -> Method:
@@ -201,6 +213,7 @@ class Daemon:
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._close_journal),
             ("devices", self._start_devices, self.supervisor.stop),
+            ("recordings", _nothing, self.recorder.close),
             ("LSL outlets", self.lsl.start, self.lsl.stop),
             ("control", self.control.start, lambda: self.control.close(FLUSH_S)),
             ("readiness", self._start_ready, self._stop_ready),
@@ -376,13 +389,14 @@ class Daemon:
             devices=self.supervisor.infos(),
             streams=self.ports.status(),
             sessions=len(self.spikes.sessions),
-            recording=None,
+            recording=str(self.recorder.path) if self.recorder.path else None,
             panic=self.panic.is_set,
             uptime_s=uptime_s(self._started_ns),
             detail={
                 "panic_reason": self.panic.reason,
                 "journal": self._journal.status() if self._journal else None,
                 "oracle": self.stages.oracle.status(),
+                "recording": self.recorder.status(),
                 "heartbeats": self.engine.core.beats,
                 "heartbeats_skipped": self.engine.core.beats_skipped,
                 "slow_callbacks": dict(self.engine.ledger.slow_callbacks),
@@ -404,6 +418,7 @@ class Daemon:
         restart = [key for key in changed if key.partition(".")[0] not in RELOADABLE]
         live = [key for key in changed if key not in restart]
         if live:
+            self.recorder.settings_change()
             self.engine.apply(new.grid)
             self.config = msgspec.structs.replace(self.config, grid=new.grid)
         return {"changed": live, "needs_restart": restart}

@@ -232,6 +232,12 @@ class TooManyClients(ControlError):
     closing = True
 
 
+class RecordError(PhantomError):
+    """What can't be recorded, or not now."""
+
+    code = "bad-record"
+
+
 class JournalError(PhantomError):
     """An intake journal that can't be written or replayed."""
 

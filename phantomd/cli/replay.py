@@ -29,6 +29,9 @@ def add(app: typer.Typer) -> None:
 def _replay(
     invocation: Invocation,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording, or a journal.")],
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Focus and trit of a recording, as they were live.")
+    ] = False,
     speed: Annotated[
         str, typer.Option(metavar="N|max", help="How fast virtual time runs; 1: as it was.")
     ] = "max",
@@ -49,6 +52,13 @@ def _replay(
     ] = None,
 ) -> None:
     """Run a file through the engine without a daemon, and say what the ports would have said."""
+    if oracle:
+        if stream or out or option or setting or speed != "max":
+            raise UsageError(
+                "--oracle goes alone", hint="it takes samples, settings and times of the recording"
+            )
+        _again(invocation, file)
+        return
     from phantomd.config import load
     from phantomd.records.rerun import rerun
 
@@ -78,6 +88,58 @@ def _replay(
         output.as_json(summary)
     else:
         _print(summary, out)
+
+
+def _again(invocation: Invocation, file: Path) -> None:
+    """Focus and trit as lines of JSON, or as lines to read; then what was compared."""
+    from phantomd.net.envelope import finite
+    from phantomd.records.recompute import recompute
+
+    def say(stream: str, t_ns: int | None, data: Mapping[str, Any], late: bool = False) -> None:
+        if stream not in ("focus", "trit"):
+            return
+        if invocation.as_json:
+            output.as_json({"stream": stream, "t_ns": t_ns, "data": finite(data)})
+            return
+        value = data.get("trit") if stream == "trit" else data.get("focus")
+        text = (
+            data.get("reason", data["cell"])
+            if value is None
+            else f"{value:+d}"
+            if (stream == "trit")
+            else f"{value:.6f}"
+        )
+        print(f"{(t_ns or 0) * 1e-9:14.4f} s  {stream:5}  {text}")
+
+    try:
+        with output.pipe_may_close():
+            ran = recompute(file, say, lambda _: None)
+    except OSError as error:
+        raise PhantomError(
+            f"{error.filename or file}: {error.strerror}",
+            hint="a recording is four files: .eeg, .vhdr, .vmrk and .clock",
+        ) from error
+    summary = {
+        "file": ran.file,
+        "seconds": round(ran.seconds, 3),
+        "instants": ran.instants,
+        "windows": ran.windows,
+        "differing": ran.differing,
+        "inexact": ran.inexact,
+        "whole": ran.whole,
+    }
+    if invocation.as_json:
+        output.as_json({"type": "summary", **summary})
+    else:
+        print(
+            f"{output.printable(ran.file)}: {ran.seconds:.1f} s, {ran.instants} instants; of "
+            f"{ran.windows} windows {ran.differing} were judged otherwise live"
+        )
+    if ran.differing:
+        raise PhantomError(
+            f"{ran.differing} windows were judged otherwise live",
+            hint=f"it was recorded by {ran.head.daemon}: another build has other thresholds",
+        )
 
 
 class _Told:

@@ -61,15 +61,24 @@ cdef extern from "pd_analysis.h" nogil:
         pd_pll_config pll
         pd_artifact_config artifact
         uint32_t rejects
+    struct pd_analysis_state:
+        uint64_t begun
     struct pd_analysis:
         pd_analysis_config config
         int muted
+        pd_analysis_state *state
     uint32_t pd_analysis_values(const pd_analysis_config *config)
     size_t pd_analysis_arena_bytes(const pd_analysis_config *config)
     size_t pd_analysis_scratch_bytes(const pd_analysis_config *config)
     int pd_analysis_init(pd_analysis *analysis, const pd_analysis_config *config, void *arena,
                          size_t arena_bytes, void *scratch, size_t scratch_bytes, pd_ring *signal,
                          pd_ring *windows, uint64_t next)
+    void pd_analysis_take(pd_analysis *analysis, uint64_t index, int64_t t_ns, uint32_t flags,
+                          int64_t arrival_ns, const double *values)
+    void pd_analysis_begin(pd_analysis *analysis, int64_t t_ns, int64_t grid_t0_ns)
+    void pd_analysis_close(pd_analysis *analysis, int64_t now_ns, int64_t grid_t0_ns,
+                           uint32_t flags)
+    void pd_analysis_relocked(pd_analysis *analysis)
 
 
 cdef class Analysis:

@@ -78,6 +78,23 @@ class Analysis:
     @property
     def state_bytes(self) -> int:
         """What a journal keeps of it."""
+    @property
+    def begun(self) -> int:
+        """Native index that the segment began with: blocks of the scores count from it."""
+    def begin(self, t_ns: int, grid_t0_ns: int) -> None:
+        """By hand, in place of a source: the first window is the one that t_ns lies in the last step
+        of."""
+    def take(
+        self,
+        first: int,
+        t_ns: npt.NDArray[np.int64],
+        flags: npt.NDArray[np.uint32],
+        values: npt.NDArray[np.float64],
+    ) -> None:
+        """By hand: the next samples, from native index ``first`` on, as ``read_signal`` has them."""
+    def close(self, now_ns: int, grid_t0_ns: int, flags: int, relocked: bool) -> None:
+        """By hand: closes the next window. ``relocked``: the clock's time was stepped in its last
+        step."""
     def restore(self, arena: bytes) -> None:
         """State from a journal of the same build; ValueError otherwise."""
 

@@ -135,6 +135,28 @@ cdef class Analysis:
     def state_bytes(self):
         return self.arena_bytes
 
+    @property
+    def begun(self):
+        return self.analysis.state.begun
+
+    def begin(self, int64_t t_ns, int64_t grid_t0_ns):
+        pd_analysis_begin(&self.analysis, t_ns, grid_t0_ns)
+
+    def take(self, uint64_t first, const int64_t[::1] t_ns, const uint32_t[::1] flags,
+             const double[:, ::1] values):
+        cdef Py_ssize_t n = t_ns.shape[0], i
+        if flags.shape[0] != n or values.shape[0] != n or <uint32_t>values.shape[1] != self.n_values:
+            raise ValueError(f"samples of {self.n_values} values, and a time and flags for each")
+        with nogil:
+            for i in range(n):
+                pd_analysis_take(&self.analysis, first + <uint64_t>i, t_ns[i], flags[i], t_ns[i],
+                                 &values[i, 0])
+
+    def close(self, int64_t now_ns, int64_t grid_t0_ns, uint32_t flags, bint relocked):
+        if relocked:
+            pd_analysis_relocked(&self.analysis)
+        pd_analysis_close(&self.analysis, now_ns, grid_t0_ns, flags)
+
     def restore(self, bytes arena):
         if <size_t>len(arena) != self.arena_bytes:
             raise ValueError("this state is of another build or configuration")

@@ -39,6 +39,8 @@ cdef extern from "pd_source.h" nogil:
         int64_t t_ns
         int64_t due_ns
         uint32_t flags
+        int64_t native
+        double fraction
         double *value
     struct pd_source_config:
         double rate_hz

@@ -166,5 +166,6 @@ class GridReader:
         A frame published over ``deadline_ns`` after it was due is LATE; ``lateness`` gets each.
         """
     def frames(self, first: int, until: int) -> NDArray[Any]:
-        """Structured array (index, t_ns, due_ns, flags, values float64[n_channels]) of what is
-        still there of [first, until). MISSING and BRIDGED together: the values are bridged."""
+        """Structured array (index, t_ns, due_ns, flags, native, fraction, values float64[n_channels])
+        of what is still there of [first, until). MISSING and BRIDGED together: the values are
+        bridged. They are the resampler's at ``native + fraction``; -2^63: there are none."""

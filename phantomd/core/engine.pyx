@@ -352,16 +352,20 @@ cdef class GridReader:
         return (out if n * frame_bytes == <size_t>len(out) else out[: n * frame_bytes]), first, n, t_ns
 
     def frames(self, uint64_t first, uint64_t until):
-        """What is still there of [first, until): structured array index, t_ns, due_ns, flags, values."""
+        """What is still there of [first, until). See the .pyi."""
         first = max(first, pd_ring_oldest(&self.grid.ring))
         until = max(first, min(until, pd_ring_next(&self.grid.ring)))
         out = np.zeros(until - first, np.dtype([("index", "u8"), ("t_ns", "i8"), ("due_ns", "i8"),
-                                               ("flags", "u4"), ("values", "f8", (self.n_channels,))]))
+                                               ("flags", "u4"), ("native", "i8"),
+                                               ("fraction", "f8"), ("values", "f8", (self.n_channels,))]))
         cdef pd_grid *frame = <pd_grid *>&self.frame[0]
         cdef double[:, ::1] values = np.zeros((until - first, self.n_channels))
         cdef uint64_t i
         cdef uint32_t ch
-        index, t_ns, due_ns, flags = (np.zeros(until - first, kind) for kind in ("u8", "i8", "i8", "u4"))
+        index, t_ns, due_ns, flags, native, fraction = (
+            np.zeros(until - first, kind) for kind in ("u8", "i8", "i8", "u4", "i8", "f8"))
+        cdef int64_t[::1] native_ = native
+        cdef double[::1] fraction_ = fraction
         cdef uint64_t[::1] index_ = index
         cdef int64_t[::1] t_ = t_ns
         cdef int64_t[::1] due_ = due_ns
@@ -373,8 +377,10 @@ cdef class GridReader:
             t_[i] = frame.t_ns
             due_[i] = frame.due_ns
             flags_[i] = frame.flags
+            native_[i] = frame.native
+            fraction_[i] = frame.fraction
             for ch in range(self.n_channels):
                 values[i, ch] = frame.value[ch]
         out["index"], out["t_ns"], out["due_ns"], out["flags"] = index, t_ns, due_ns, flags
-        out["values"] = values
+        out["native"], out["fraction"], out["values"] = native, fraction, values
         return out

@@ -29,3 +29,7 @@ class Resampler:
 
     def at_many(self, x: npt.ArrayLike, positions: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """float64 [m, channels] at each of ``positions`` [m]; otherwise as ``at``."""
+
+    def between(self, x: npt.ArrayLike, fraction: float) -> npt.NDArray[np.float64]:
+        """float64 [channels] of exactly the ``taps`` samples [taps, channels] that a position with
+        this fraction needs, to the bit as the tick made it. ValueError for other shapes."""

@@ -59,3 +59,16 @@ cdef class Resampler:
                 f"it needs {self.c.taps}, up to {self.c.ahead} ahead"
             )
         return out
+
+    def between(self, x, double fraction):
+        cdef const double[:, ::1] samples = np.ascontiguousarray(x, dtype=np.float64)
+        if samples.shape[0] != <Py_ssize_t>self.c.taps or not 0 <= fraction < 1:
+            raise ValueError(f"{self.c.taps} samples, not {samples.shape[0]}, and a fraction in "
+                             f"[0, 1), not {fraction}")
+        out = np.empty(samples.shape[1])
+        cdef double[::1] values = out
+        cdef uint32_t channels = <uint32_t>samples.shape[1]
+        if channels:
+            with nogil:
+                pd_resample_at(&self.c, &samples[0, 0], channels, channels, fraction, &values[0])
+        return out

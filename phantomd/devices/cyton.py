@@ -112,6 +112,7 @@ class CytonDevice:
             labels=config.channel_labels(daisy),
             aux=AUX_NAMES[config.aux],
             counter_modulus=128 if daisy else 256,
+            resolution=tuple(uv_per_count(gain) for gain in gains),
             transport_us=0.0 if _is_pty(self._port) else PACKET_BYTES * 10e6 / BAUD,
             info={
                 "firmware": _firmware(banner),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from phantomd.contracts import DeviceSpec
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
-from phantomd.core.sim import FOREVER, PARTS, RAIL_UV, SimDriver, SimTruth
+from phantomd.core.sim import COUNT_UV, FOREVER, PARTS, RAIL_UV, SimDriver, SimTruth
 from phantomd.devices.base import Address
 from phantomd.devices.simulator_options import SimConfig, config_of, fault_of
 from phantomd.errors import UnsupportedFault
@@ -77,6 +77,7 @@ class Simulator:
             rate_hz=config.rate_hz,
             labels=config.labels,
             counter_modulus=config.modulus,
+            resolution=(COUNT_UV,) * n_channels if config.quantise else (),
             simulated=True,
             transport_us=config.delay_ms * 1000.0,
             info={

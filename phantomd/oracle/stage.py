@@ -46,9 +46,11 @@ TIMEOUT_NS = 5_000_000_000
 #: Windows that are kept in mind: more than can end within the delay of the grid.
 _VERDICTS = 32
 Array = npt.NDArray[np.float64]
+#: When a frame was last there, whether that was too long ago, and the newest verdicts.
+Memory = tuple[int | None, bool, tuple[tuple[int, bool], ...]]
 
 
-def _frame_of(k: int) -> int:
+def frame_of(k: int) -> int:
     """The newest frame at or before the k-th tenth of a second of the grid."""
     return k * GRID_HZ // FOCUS_HZ
 
@@ -143,6 +145,28 @@ class OracleStage:
         """A focus from elsewhere, in place of the next window's."""
         self._injected.append(focus)
 
+    @property
+    def next(self) -> int | None:
+        """The tenth of a second of the grid that comes next."""
+        return self._next
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Channels that were found to be bad."""
+        return self._found
+
+    @property
+    def memory(self) -> Memory:
+        """What it goes by beside windows and score."""
+        return self._last_good_ns, self._timed_out, tuple(self._verdicts)
+
+    def go_on(self, at: int, memory: Memory) -> None:
+        """As another stage would have from this instant on, whose ``memory`` it was."""
+        self._next = at
+        self._last_good_ns, self._timed_out, verdicts = memory
+        self._verdicts.clear()
+        self._verdicts.extend(verdicts)
+
     def reset_session(self) -> None:
         """A recording starts: the session's score with it."""
         self._session.reset()
@@ -223,7 +247,7 @@ class OracleStage:
         grid = self._slot().grid
         if self._next is None:
             self._next = grid.next * FOCUS_HZ // GRID_HZ + 1
-        while (newest := _frame_of(self._next)) < grid.next:
+        while (newest := frame_of(self._next)) < grid.next:
             self._instant(self._next, newest, now_ns)
             self._next += 1
 
@@ -386,10 +410,10 @@ class OracleStage:
             baseline = np.ascontiguousarray(self.baseline.covariance[rows])
         self._fisher_rao = FisherRao(baseline)
 
-    def take_baseline(self, baseline: Baseline) -> None:
+    def take_baseline(self, baseline: Baseline | None) -> None:
         """One that is not in the state directory (a replay has its journal's). It is left out
         where it is of another montage."""
-        if baseline.labels == self._labels:
+        if baseline is None or baseline.labels == self._labels:
             self.baseline, self.baseline_error = baseline, None
             self._choose()
 

@@ -122,6 +122,8 @@ static void arrive(struct rig *rig, uint64_t index, uint32_t behind, int64_t arr
 struct grid_frame {                 /* struct pd_grid with its values */
     int64_t t_ns, due_ns;
     uint32_t flags, reserved;
+    int64_t native;
+    double fraction;
     double value[CHANNELS];
 };
 
