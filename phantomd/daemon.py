@@ -155,6 +155,7 @@ class Daemon:
         self.stages.windows.listen(self.recorder.hear)
         self.markers.listen(self.recorder.mark)
         self.parts: list[Part] = [*self.stages.parts, self.recorder]
+        self.stages.windows.breathe = self._send_frames
         self.supervisor.spikes = self._spikes_changed
         self.supervisor.more = lambda device_id: {"bad_channels": self.stages.bad.found(device_id)}
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
@@ -310,6 +311,11 @@ class Daemon:
         for part in self.parts:
             part.on_tick(time_ns)
             self.ports.flush()
+
+    def _send_frames(self) -> None:
+        """In the midst of a window: a frame that has become due does not wait for its end."""
+        self.publisher.publish_frames(now_ns())
+        self._eeg.flush()
 
     def _publish_frames(self, data: bytes, n_frames: int) -> None:
         self._eeg.publish(data, n_frames)

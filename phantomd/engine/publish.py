@@ -47,6 +47,10 @@ class Publisher:
         if lost:
             self._emit(Event("alert", "alert", f"{lost} events of the tick were lost"))
 
+    def publish_frames(self, now_ns: int) -> None:
+        """Those alone that the tick has made by now."""
+        self._drain(now_ns)
+
     def leave_grid(self, now_ns: int) -> None:
         """Slot 0 has another grid, in the same turn of the loop: the old one is read up to where
         that begins. The tick may have gone on in it, and makes those frames again in the new."""
