@@ -96,6 +96,8 @@ class OracleStage:
         self._lateness = lateness
         #: The newest windows' ends, and whether each has an artifact.
         self._verdicts: deque[tuple[int, bool]] = deque(maxlen=_VERDICTS)
+        #: Windows, with the tick that closed each, that no instant has been told of yet.
+        self._heard: deque[tuple[int, int, bool]] = deque(maxlen=_VERDICTS)
         self._session = Session(FOCUS_HZ)
         self._metrics: dict[str, Content] = dict.fromkeys(METHODS, Nothing("warming-up"))
         self._next: int | None = None
@@ -123,7 +125,7 @@ class OracleStage:
         """A window of the device on 7069 was closed."""
         spec = self._slot().spec
         if spec is not None and features.device_id == spec.device_id:
-            self._verdicts.append((features.end_ns, features.has_artifact))
+            self._heard.append((features.closed_ns, features.end_ns, features.has_artifact))
 
     def leave_out(self, labels: Collection[str]) -> None:
         """Channels that were found bad, in place of those told before: the metrics are of the
@@ -158,7 +160,8 @@ class OracleStage:
     @property
     def memory(self) -> Memory:
         """What it goes by beside windows and score."""
-        return self._last_good_ns, self._timed_out, tuple(self._verdicts)
+        heard = ((end_ns, found) for _, end_ns, found in self._heard)  # closed before what comes
+        return self._last_good_ns, self._timed_out, (*self._verdicts, *heard)
 
     def go_on(self, at: int, memory: Memory) -> None:
         """As another stage would have from this instant on, whose ``memory`` it was."""
@@ -259,6 +262,7 @@ class OracleStage:
         t_ns, due_ns = int(frames["t_ns"][-1]), int(frames["due_ns"][-1])
         # Rounded as on 7069: any client of that port computes the same focus.
         window = frames["values"][:, self._picks].astype(np.float32).astype(np.float64)
+        self._take_verdicts(t_ns, due_ns)
         content = self._content(frames, window, t_ns)
         if self._rest is not None:
             self._note_rest(k, window, content)
@@ -296,6 +300,13 @@ class OracleStage:
         if not window.any():
             return Nothing("no-signal")
         return Value(window)
+
+    def _take_verdicts(self, t_ns: int, due_ns: int) -> None:
+        """Those of windows that had ended at the instant, or were closed when it was due: what a
+        loop that comes late has heard since would not be there in a replay."""
+        while self._heard and (self._heard[0][1] <= t_ns or self._heard[0][0] <= due_ns):
+            _, end_ns, found = self._heard.popleft()
+            self._verdicts.append((end_ns, found))
 
     def _has_artifact(self, t_ns: int) -> bool:
         """By the newest window that ended by this instant, and by those since. At the instants of

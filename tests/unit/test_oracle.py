@@ -106,6 +106,30 @@ def test_a_window_that_was_rejected_is_an_artifact(tmp_path):
     assert trits and set(trits) == {"nothing"}
 
 
+def test_a_loop_that_comes_late_says_the_same(tmp_path):
+    """As a blink begins: windows that were closed after an instant was due are no part of it."""
+
+    def blinking(n: int) -> np.ndarray:
+        x = noise(n).copy()
+        if 1250 <= n < 1325:
+            x[:2] += 250 * np.sin(np.pi * (n - 1250) / 75) ** 2
+        return x
+
+    said = []
+    for every in (1, 75):  # 4 ms, 300 ms
+        oracle = Oracle(tmp_path, blinking)
+        for step, ms in enumerate(range(0, 7500, 4)):
+            oracle.bench.run(ms / 1e3, (ms + 4) / 1e3)
+            if step % every == 0:
+                oracle.stage.on_tick(T0_NS + ms * 1_000_000)
+        said.append([(t, data) for t, data in oracle.lines["focus"] if t < T0_NS + 7_000_000_000])
+    prompt, late = (dict(lines) for lines in said)
+    assert any(data.get("reason") == "artifact" for data in late.values())
+    shared = prompt.keys() & late.keys()
+    assert len(shared) > 60
+    assert {t: prompt[t] for t in shared} == {t: late[t] for t in shared}
+
+
 def test_after_five_seconds_without_data_the_baseline_holds_and_the_operator_is_told(tmp_path):
     oracle = Oracle(tmp_path)
     oracle.run(0.0, 4.0)
