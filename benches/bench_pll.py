@@ -100,6 +100,6 @@ def test_window(benchmark: Any, rate_hz: int, seconds: int) -> None:
 
 @pytest.mark.parametrize("channels", [1, 8, 64])
 def test_channels(benchmark: Any, channels: int) -> None:
-    BY_CHANNELS.ours(benchmark, f"{channels} channels")
+    BY_CHANNELS.ours(benchmark, f"{channels} channel{'s' * (channels > 1)}")
     tracker = PhaseTracker(10.0, rate_hz=RATE_HZ, channels=channels)
     tick(benchmark, tracker, signal(600, channels), 2)
