@@ -58,11 +58,8 @@ static void play_row(struct pd_play *play, const struct pd_play_row *row, int64_
 {
     if (row->flags & PD_PLAY_RESET) pd_intake_reset(play->intake);
     if (row->flags & PD_PLAY_LOST) return;
-    double value[PD_MAX_VALUES];
-    memcpy(value, row->value, play->intake->n_values * sizeof *value);
-    pd_native_round(value, play->intake->n_values);
     pd_intake_indexed(play->intake, play->state.next, row->behind, arrival_ns, row->device_ns,
-                      value);
+                      row->value);
 }
 
 static int64_t advance(struct pd_play *play, int64_t now_ns, int *marked)

@@ -130,7 +130,8 @@ class RecordingSource:
         self._at += n
         self._row += n
         return Block(
-            np.ascontiguousarray(block[:, self._columns]),
+            # As float32 holds it: what is analysed is what a recording of it can hold.
+            block[:, self._columns].astype(np.float32).astype(np.float64, order="C"),
             np.rint(row * period_ns).astype(np.int64),
             flags,
             np.zeros(n, np.uint32),

@@ -271,6 +271,7 @@ def _open_journal(
         aux=was.aux,
         simulated=was.simulated,
         transport_us=was.transport_us / speed,
+        resolution=was.resolution,
         info={"file": str(path), "format": "journal", "of": was.address, "speed": speed},
     )
     return spec, source, None
