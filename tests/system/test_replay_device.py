@@ -8,7 +8,7 @@ import msgpack
 import numpy as np
 from live import FRAME as LIVE_FRAME
 from live import EegClient
-from running import Events, ask
+from running import Events, ask, until_frame, whole
 from served import WAIT_S
 
 from phantomd.cli.phantomctl import run as phantomctl
@@ -78,6 +78,7 @@ def test_a_journal_of_a_run_plays_the_samples_that_were_taken_in(run, daemon_at,
     async def record():
         async with daemon_at('devices=["simulator:?seed=3&drop=0.03&jitter_ms=2"]') as daemon:
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
+            await until_frame(eeg, whole)
             await eeg.read(40)
             await daemon.journal_start(str(path))
             await eeg.read(160)
