@@ -112,8 +112,8 @@ def extensions() -> list[Extension]:
 
 class BuildExt(build_ext):
     """Extensions are built side by side, and share C files: each has objects of its own, or one
-    would be linked with what another is just writing. What Cython makes computes nothing and is most
-    of the text: it is compiled quickly."""
+    would be linked with what another is just writing. What Cython makes computes nothing and is
+    most of the text: it is compiled quickly."""
 
     def build_extension(self, ext: Extension) -> None:
         own = copy.copy(self)
