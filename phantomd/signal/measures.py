@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phantomd.config import Config
-from phantomd.core.connectivity import PhaseSynchrony
+from phantomd.core.connectivity import MEASURES, Connectivity, PhaseSynchrony
 from phantomd.core.spd import Spd
 from phantomd.core.spectrum import Welch
 from phantomd.signal.analysis import PHASE_NAMES, Layout
@@ -37,7 +37,12 @@ def measures_of(config: Config, layout: Layout) -> list[Measure]:
     """What is computed on each window of such a device, in order."""
     measures: list[Measure] = [band_powers, correlations, phases]
     if layout.device.stream == "eeg":
-        measures += [Spectrum(config, layout), Gamma(config, layout), Drift(layout)]
+        measures += [
+            Spectrum(config, layout),
+            Pairs(config, layout),
+            Gamma(config, layout),
+            Drift(layout),
+        ]
     return measures
 
 
@@ -112,6 +117,34 @@ class Spectrum:
         seen = np.isfinite(weighed).all() and weighed.max() > 0
         out["peak_hz"] = float(f[weighed.argmax()]) if seen else math.nan
         return out
+
+
+class Pairs:
+    """``alpha_wpli``, ``alpha_coh``, ``alpha_imcoh``: means over all pairs of channels, from the
+    cross-spectra of the window's half-second segments."""
+
+    _NAMES = ("wpli", "coh", "imcoh")
+
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self._bands = layout.bands
+        self._pairs = (
+            Connectivity(
+                len(layout.picks),
+                layout.device.rate_hz,
+                [config.analysis.bands[name] for name in layout.bands],
+                nperseg=max(16, round(_SEGMENT_S * layout.device.rate_hz)),
+            )
+            if layout.bands and len(layout.picks) > 1
+            else None
+        )
+
+    def __call__(self, window: Window) -> Features:
+        keys = [f"{band}_{name}" for name in self._NAMES for band in self._bands]
+        if self._pairs is None or not window.is_whole:
+            return dict.fromkeys(keys, math.nan)
+        means = self._pairs.means(self._pairs.matrices(window.eeg))
+        rows = [means[MEASURES.index(name)] for name in self._NAMES]
+        return dict(zip(keys, np.concatenate(rows).tolist(), strict=True))
 
 
 class Gamma:

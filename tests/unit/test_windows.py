@@ -14,6 +14,7 @@ from phantomd.config import CcaConfig, Config, GridConfig, MontageConfig, load
 from phantomd.contracts import Flag
 from phantomd.core.analysis import read_signal
 from phantomd.core.cca import FilterBankCCA
+from phantomd.core.connectivity import MEASURES, Connectivity
 from phantomd.core.engine import GridReader
 from phantomd.core.sos import FilterBank
 from phantomd.devices.base import Address
@@ -186,6 +187,15 @@ def test_bad_channels_are_left_out_and_the_others_referred_to_their_mean():
     first, until = window.native
     theirs = (y[first:until] ** 2).mean(axis=0)
     assert features.features["beta_uv2"] == pytest.approx(theirs.mean(), rel=1e-9)
+
+
+def test_pairs_of_channels_are_told_as_the_library_tells_them(quiet):
+    pairs = Connectivity(8, 250.0, [BANDS_HZ["beta"]], nperseg=125)
+    features, window = quiet.whole()[-1]
+    means = pairs.means(pairs.matrices(window.eeg))
+    for name in ("wpli", "coh", "imcoh"):
+        expected = means[MEASURES.index(name), 0]
+        assert features.features[f"beta_{name}"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_short_loss_is_bridged_and_counted():
