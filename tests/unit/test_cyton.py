@@ -253,7 +253,8 @@ def test_a_port_that_is_not_there_is_missing() -> None:
 
 def test_a_port_that_is_locked_is_busy(pty: tuple[int, str]) -> None:
     _, path = pty
-    with Path(path).open("rb+", buffering=0) as other:
+    # O_NOCTTY: the terminal of a test must not become that of its session.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_NOCTTY), "rb+", buffering=0) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(DeviceBusy) as caught:
             CytonDevice(Address.parse(f"cyton:{path}"))
