@@ -271,7 +271,7 @@ def test_sources_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="rings don't fit"):
         core.Source(None, grid, events, n_channels=2)
     with pytest.raises(ValueError, match="rings don't fit"):
-        core.Source(None, grid, grid, n_channels=1)
+        core.Source(None, grid, Ring(1, 64), n_channels=1)
     with pytest.raises(ValueError, match="nothing to learn"):
         core.Source(None, grid, events, n_channels=1).warm(0, 0, 0)
 

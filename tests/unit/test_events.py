@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from phantomd.contracts import DeviceSpec, Event
-from phantomd.engine.events import TickEvent, describe
+from phantomd.engine.events import TickEvent, describe, marker_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = DeviceSpec("cyton-0", "cyton:/dev/x", "cyton", 250.0, ("a", "b"))
@@ -38,7 +38,7 @@ def test_the_kinds_are_those_of_the_header():
     assert {kind.name: str(kind.value) for kind in TickEvent} == found
 
 
-@pytest.mark.parametrize("kind", TickEvent, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
 def test_each_kind_has_its_line(kind):
     values, fields = CASES[kind]
     data = line(kind, values)
@@ -48,10 +48,20 @@ def test_each_kind_has_its_line(kind):
     msgspec.convert({key: data[key] for key in ("kind", "level", "message")}, Event)
 
 
-@pytest.mark.parametrize("kind", TickEvent, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
 def test_an_event_of_a_device_that_is_gone_has_no_device_id(kind):
     data = line(kind, CASES[kind][0], None)
     assert "device_id" not in data and data["message"]
+
+
+def test_what_is_no_line_is_a_marker():
+    assert set(TickEvent) - set(CASES) == {TickEvent.MARKER}
+    raw = (1234, int(TickEvent.MARKER), 0, 9, ord("A"), 1200, 0.0)
+    marker = marker_of(raw, lambda _: SPEC)
+    assert marker is not None
+    assert (marker.t_ns, marker.label, marker.source) == (1200, "A", "external")
+    assert marker.payload == {"device_id": SPEC.device_id, "value": ord("A"), "index": 9}
+    assert marker_of((1234, int(TickEvent.GAP), 0, 0, 1, 0, 0.0), lambda _: SPEC) is None
 
 
 def test_a_gap_says_how_long_it_was():
