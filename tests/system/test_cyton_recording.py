@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benches.recording import NAME, compare, play
@@ -34,5 +35,7 @@ def take(file: Path) -> None:
     assert result.n_missing_inside < 0.02 * result.n_frames
     assert abs(result.drift_us).max() < 1000
     assert result.signal_error_percent.max() <= 0.1
-    # A busy host moves the timestamps by microseconds, which 60 Hz shows: 2.7 µs are 0.1 %.
-    assert result.error_percent.max() <= 1.0
+    # With one offset of time for all, each microsecond by which a busy host moves a timestamp
+    # shows in the 60 Hz: 2.7 µs are 0.1 %. No more than their movement may be left.
+    moved_us = np.ptp(result.drift_us)
+    assert result.error_percent.max() <= 0.1 + moved_us * 0.1 / 2.7

@@ -278,21 +278,18 @@ def test_a_second_thread_is_refused_while_one_runs() -> None:
     x = np.random.default_rng(0).standard_normal((2000, 32))
     refused = threading.Event()
 
-    def meddle() -> None:
+    def run_until_one_is_refused(block: np.ndarray) -> None:
         while not refused.is_set():
             try:
-                plan.run(x[:0])
+                plan.run(block)
             except RuntimeError:
                 refused.set()
 
-    other = threading.Thread(target=meddle, daemon=True)
+    # Whichever of the two comes second: which one it is, is the scheduler's choice.
+    other = threading.Thread(target=run_until_one_is_refused, args=(x[:0],), daemon=True)
     other.start()
-    done = 0
-    while done < 100 and not refused.is_set():
-        try:
-            plan.run(x)
-        except RuntimeError:
-            continue
-        done += 1
+    run_until_one_is_refused(x)
     other.join(timeout=20)
     assert refused.is_set()
+    assert not other.is_alive()
+    plan.run(x)
