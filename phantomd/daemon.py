@@ -46,9 +46,10 @@ from phantomd.engine.part import Part
 from phantomd.engine.publish import Publisher, Waker
 from phantomd.engine.supervisor import Supervisor
 from phantomd.engine.wallclock import WallClock
-from phantomd.errors import JournalError, PhantomError
+from phantomd.errors import PhantomError
 from phantomd.gauntlet.datasets import LIVE, LiveSource
-from phantomd.intents.panic import Latch, PanicLatch
+from phantomd.intents.panic import PanicLatch
+from phantomd.intents.panic_switch import PanicSwitch
 from phantomd.net.control import ControlServer
 from phantomd.net.history import Subscriber
 from phantomd.net.lsl import LslOutlets
@@ -61,7 +62,7 @@ from phantomd.net.record_methods import record_methods
 from phantomd.net.rpc import Method
 from phantomd.net.session_methods import session_methods
 from phantomd.oracle.stage import FOCUS_HZ
-from phantomd.records.journal import JournalSession
+from phantomd.records.journals import Journals
 from phantomd.records.recording import Recorder
 from phantomd.records.stages import make_stages
 from phantomd.signal.analysis import make_analysis, prepare
@@ -99,16 +100,17 @@ class Daemon:
         self._ready = False
         self._running: list[Step] = []
         self._degraded: list[str] = []
-        self._journal: JournalSession | None = None
-        self._panic_writes: set[asyncio.Task[None]] = set()
-        self._panic_turn = asyncio.Lock()
 
         self.panic = PanicLatch(config.state_dir)
+        self._panic_switch = PanicSwitch(self.panic, self.emit)
         self.engine = Engine(
             config,
             now_ns(),
             analyse=partial(make_analysis, config),
             prepare=partial(prepare, config),
+        )
+        self._journals = Journals(
+            self.engine, lambda: self.config, lambda: self.stages.oracle.baseline
         )
         self._loop_lag = self.engine.ledger.stage("loop", LOOP_DEADLINE_NS)
         self._control_time = self.engine.ledger.stage("control", CONTROL_DEADLINE_NS)
@@ -171,7 +173,9 @@ class Daemon:
 
         stream = self.ports.messages("markers", history=EVENTS_HISTORY, receive=receive)
         markers = Markers(
-            marker_stream(stream), lambda reason: self.set_panic(True, reason), self._keep_marker
+            marker_stream(stream),
+            lambda reason: self.set_panic(True, reason),
+            self._journals.keep_marker,
         )
         return markers
 
@@ -209,10 +213,10 @@ class Daemon:
         """In the order of starting: ports before the tick, so that no frame is made unseen; devices
         when there is somewhere for their samples to go; control when there is something to say."""
         return [
-            ("state", self._start_state, self._finish_panic),
+            ("state", self._start_state, self._panic_switch.finish),
             ("ports", self.ports.start, lambda: self.ports.close(FLUSH_S)),
             ("tick", self._start_tick, self._stop_tick),
-            ("journal", _nothing, self._close_journal),
+            ("journal", _nothing, self._journals.close),
             ("devices", self._start_devices, self.supervisor.stop),
             ("recordings", _nothing, self.recorder.close),
             ("LSL outlets", self.lsl.start, self.lsl.stop),
@@ -281,7 +285,7 @@ class Daemon:
 
     async def _start_ready(self) -> None:
         if self.panic.is_set:
-            self._say_panic("panic is set")
+            self._panic_switch.say("panic is set")
         # What is loaded now stays: a full collection would keep the loop for tens of milliseconds.
         gc.collect()
         gc.freeze()
@@ -328,14 +332,9 @@ class Daemon:
         assert isinstance(target, Messages)
         target.publish_data(t_ns, data, late)
 
-    def _keep_marker(self, marker: Marker) -> None:
-        if self._journal is not None:
-            self._journal.keep_marker(now_ns(), marker)
-
     def emit(self, event: Event) -> None:
         """A line on ``events``, from anybody but the tick."""
-        if self._journal is not None:
-            self._journal.note(now_ns(), event)
+        self._journals.note(event)
         self._emit(event)
 
     def _emit(self, event: Event) -> None:
@@ -400,7 +399,7 @@ class Daemon:
             uptime_s=uptime_s(self._started_ns),
             detail={
                 "panic_reason": self.panic.reason,
-                "journal": self._journal.status() if self._journal else None,
+                "journal": self._journals.status(),
                 "oracle": self.stages.oracle.status(),
                 "recording": self.recorder.status(),
                 "heartbeats": self.engine.core.beats,
@@ -442,67 +441,13 @@ class Daemon:
     def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]:
         """Setting takes effect now, clearing when it is on the disk and nobody has set it since.
         The future fails with StateUnusable."""
-        before = self.panic.latch
-        latch = Latch(is_set, reason, now_ns() + wall_offset_ns())
-        if is_set:
-            self.panic.take(latch)
-            self._say_panic("panic set")
-        task = asyncio.get_running_loop().create_task(self._keep_panic(latch, before))
-        self._panic_writes.add(task)
-        task.add_done_callback(self._panic_kept)
-        return task
-
-    async def _keep_panic(self, latch: Latch, before: Latch) -> None:
-        async with self._panic_turn:
-            await beside(self.panic.write, latch)
-        if not latch.set and self.panic.latch is before:
-            self.panic.take(latch)
-            self._say_panic("panic cleared")
-
-    def _panic_kept(self, task: asyncio.Task[None]) -> None:
-        self._panic_writes.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s", error)
-
-    async def _finish_panic(self) -> None:
-        if self._panic_writes:
-            await asyncio.wait(self._panic_writes)
-
-    def _say_panic(self, what: str) -> None:
-        reason = f": {self.panic.reason}" if self.panic.reason else ""
-        level = "alert" if self.panic.is_set else "info"
-        log.warning("%s%s", what, reason)
-        self.emit(
-            Event("panic", level, what + reason, fields={"panic": self.panic.is_set})  # type: ignore[arg-type]
-        )
+        return self._panic_switch.change(is_set, reason)
 
     async def journal_start(self, path: str | None) -> dict[str, str]:
-        if self._journal is not None:
-            raise JournalError(
-                f"a journal is being written: {self._journal.path}",
-                hint="stop it first: phantomctl journal stop",
-            )
-        default = time.strftime("journals/%Y%m%d_%H%M%S.pdj")
-        target = Path(path).expanduser() if path else self.config.state_dir / default
-        self._journal = JournalSession.open(
-            target, self.engine, self.config, self.stages.oracle.baseline
-        )
-        try:
-            await self._journal.begin()
-        except BaseException:
-            self._journal = None
-            raise
-        return {"path": str(target)}
+        return await self._journals.start(path)
 
     async def journal_stop(self) -> dict[str, Any]:
-        if self._journal is None:
-            raise JournalError("no journal is being written", hint="phantomctl journal start")
-        journal, self._journal = self._journal, None
-        return await journal.end()
-
-    async def _close_journal(self) -> None:
-        if self._journal is not None:
-            await self.journal_stop()
+        return await self._journals.stop()
 
 
 _KINDS = ("device", "gap", "tick", "panic", "alert", "session", "clock")
