@@ -23,6 +23,9 @@ class SharedDriver(Driver):
     def __init__(
         self, intake: Intake, memory: Any, n_slots: int, wake_fd: int, *, hang_ns: int
     ) -> None: ...
+    def go_on(self, intake: Intake) -> None:
+        """What comes goes into this intake, another driver's before it, from here on. Before its
+        pump runs, and once the other's has ended. ValueError for one of another form."""
     def counters(self) -> dict[str, int]:
         """``overrun, refused, restamped``: samples since it was made (csrc/pd_shared.h)."""
 

@@ -17,7 +17,7 @@ cdef extern from "pd_shared.h" nogil:
         uint64_t refused
         uint64_t restamped
     struct pd_shared:
-        pass
+        pd_intake *intake
     struct pd_shared_writer:
         uint32_t n_values
     size_t pd_shared_bytes(uint32_t n_values, uint32_t n_slots)
@@ -66,6 +66,16 @@ cdef class SharedDriver(Driver):
     def __dealloc__(self):
         if self.viewed:
             PyBuffer_Release(&self.view)
+
+    def go_on(self, Intake intake not None):
+        cdef Intake own = self.intake
+        if (intake.n_values, intake.rate_hz, intake.modulus) != (own.n_values, own.rate_hz,
+                                                                 own.modulus):
+            raise ValueError(f"{own.n_values} values at {own.rate_hz} Hz and modulus {own.modulus} "
+                             "don't go on in an intake of another form")
+        self.intake = intake
+        self.shared.intake = &intake.intake
+        self.driver.intake = &intake.intake
 
     def counters(self):
         return {

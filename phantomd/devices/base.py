@@ -130,12 +130,13 @@ class MakesSpikes(Protocol):
 
 @runtime_checkable
 class Resumes(Protocol):
-    """A device that can go on with the driver of the one before it, which went away: the same
-    native index, the same clock."""
+    """A device that can go on where the one before it, which went away, has come to: the same
+    native ring and index, the same clock."""
 
-    def resume(self, driver: Driver) -> bool:
-        """Takes the driver over, before anything is started and with no pump running. False: it is
-        not of the same form (other channels, rate, gains), and keeps its own."""
+    def resume(self, before: Device) -> bool:
+        """Its driver fills the other's intake from here on. Before anything is started, and with no
+        pump running. False: it is not of the same form (other channels, rate, gains), and keeps its
+        own."""
 
 
 @runtime_checkable

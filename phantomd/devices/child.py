@@ -27,10 +27,10 @@ from typing import Any
 import msgspec
 
 from phantomd.contracts import MONTAGE, DeviceSpec, Marker
-from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
+from phantomd.core.intake import NATIVE_HEAD_WORDS, Intake
 from phantomd.core.ring import Ring
 from phantomd.core.shared import SharedDriver, bytes_needed
-from phantomd.devices.base import Address, no_faults
+from phantomd.devices.base import Address, Device, no_faults
 from phantomd.devices.child_log import log_lines
 from phantomd.devices.driver import (
     PACKET_BYTES,
@@ -124,7 +124,7 @@ class ChildDevice:
         return self._spec
 
     @property
-    def driver(self) -> Driver:
+    def driver(self) -> SharedDriver:
         return self._driver
 
     @property
@@ -159,6 +159,14 @@ class ChildDevice:
 
     def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
         raise no_faults(self._spec)
+
+    def resume(self, before: Device) -> bool:
+        """See ``base.Resumes``. The memory that is shared is this child's own: one that is being
+        killed may still write into its."""
+        if not isinstance(before.driver, SharedDriver) or _form(before.spec) != _form(self._spec):
+            return False
+        self._driver.go_on(before.driver.intake)
+        return True
 
     # -- what else it says -------------------------------------------------------------------------
 
@@ -320,6 +328,12 @@ def _device_spec(address: Address, labels: tuple[str, ...], said: Spec) -> Devic
         stream=said.stream,
         info=said.info,
     )
+
+
+def _form(spec: DeviceSpec) -> DeviceSpec:
+    """What must be the same for one device to go on as another: all but what only tells of it."""
+    means = {key: spec.info[key] for key in ("range_uv",) if key in spec.info}
+    return msgspec.structs.replace(spec, info=means)
 
 
 def _slots(rate_hz: float, seconds: float) -> int:

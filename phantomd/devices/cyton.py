@@ -28,7 +28,7 @@ from phantomd.contracts import MONTAGE, DeviceSpec
 from phantomd.core.cyton import PACKET_BYTES, CytonDriver, uv_per_count
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Driver, Intake
 from phantomd.core.ring import Ring
-from phantomd.devices.base import Address, no_faults
+from phantomd.devices.base import Address, Device, no_faults
 from phantomd.devices.cyton_options import (
     AUX_NAMES,
     CHANNEL_CODES,
@@ -159,8 +159,9 @@ class CytonDevice:
     def fault(self, kind: str, duration_s: float | None, args: dict[str, Any]) -> None:
         raise no_faults(self._spec)
 
-    def resume(self, driver: Driver) -> bool:
+    def resume(self, before: Device) -> bool:
         """See ``base.Resumes``."""
+        driver = before.driver
         if not isinstance(driver, CytonDriver) or driver.form != self._driver.form:
             return False
         self._driver = driver

@@ -172,11 +172,11 @@ class Engine:
             slot.pump.stop()
             slot.pump = None
 
-    def resume(self, slot: Slot, device: Device, spec: DeviceSpec, notify_fd: int = -1) -> None:
-        """It is back, with the driver that it had: index, clock, grid and epoch go on. Nothing of
-        the plan changes. Raises OSError."""
-        assert slot.device is not None and slot.device.driver is device.driver
-        slot.device, slot.spec = device, spec
+    def resume(self, slot: Slot, device: Device, notify_fd: int = -1) -> None:
+        """It is back, with the intake that it had: index, clock, grid and epoch go on. Nothing of
+        the plan changes, nor what the slot takes the device for. Raises OSError."""
+        assert slot.device is not None and slot.device.driver.intake is device.driver.intake
+        slot.device = device
         device.driver.reset()
         self._pump(slot, device, notify_fd)
 

@@ -294,6 +294,8 @@ class Supervisor:
         spec = msgspec.structs.replace(device.spec, device_id=one.device_id)
         one.error = None
         if spec.rate_hz == 0:
+            if one.slot is not None:
+                self._forget(one)
             await self._attach_markers(one, device, spec)
             return
         if isinstance(device, MakesSpikes):
@@ -301,7 +303,7 @@ class Supervisor:
             return
         # Designs are kept: the loop, and the tick's change of plan, need not wait for a new rate.
         await beside(self._engine.prepare, spec)
-        again = self._resume(one, device, spec)
+        again = self._resume(one, device)
         if not again:
             if one.slot is not None:
                 self._forget(one)
@@ -341,13 +343,13 @@ class Supervisor:
         self.spikes(one.device_id, device)
         self._say(one, "info", f"open: {len(spec.labels)} channels, bins of {device.bin_ms:g} ms")
 
-    def _resume(self, one: Supervised, device: Device, spec: DeviceSpec) -> bool:
+    def _resume(self, one: Supervised, device: Device) -> bool:
         """Whether it goes on where it was when it went away."""
         if one.slot is None or one.slot.device is None or not isinstance(device, Resumes):
             return False
-        if not device.resume(one.slot.device.driver):
+        if not device.resume(one.slot.device):
             return False
-        self._engine.resume(one.slot, device, spec, self._notify_fd)
+        self._engine.resume(one.slot, device, self._notify_fd)
         return True
 
     async def _until_lost(self, one: Supervised) -> str:

@@ -4,6 +4,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,14 @@ def test_the_synthetic_board_streams_on_7069(run, daemon_at):
             frame = await until_frame(eeg, whole)
             assert frame["flags"] & Flag.SIMULATED
             assert len(frame["values"]) == 16 and np.isfinite(frame["values"]).all()
+            # Its process is killed, and another goes on in the same native ring.
+            intake = daemon.engine.slots[0].device.driver.intake
+            os.kill(info.detail["child"]["pid"], signal.SIGKILL)
+            await events.until("device", "back after")
+            await until_frame(eeg, lambda f: whole(f) and f["flags"] & Flag.DISCONTINUITY)
+            assert daemon.engine.slots[0].device.driver.intake is intake
+            assert intake.counters()["resets"] == 2
+            assert daemon.supervisor.infos()[0].lost_samples == intake.counters()["lost"] > 0
 
     run(go())
 

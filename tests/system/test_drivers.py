@@ -155,6 +155,7 @@ def test_a_driver_that_crashes_is_started_again_and_nobody_else_notices(run, dae
             events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
+            intake, plan = daemon.engine.slots[0].device.driver.intake, daemon.engine.plan_serial
             pid = daemon.supervisor.infos()[0].detail["child"]["pid"]
             os.kill(pid, 11)
             lost = await events.until("device", "lost", device_id="python-0")
@@ -167,6 +168,15 @@ def test_a_driver_that_crashes_is_started_again_and_nobody_else_notices(run, dae
             assert second.state == "streaming" and second.lost_samples == 0
             told = [e for e in events.seen if e["kind"] == "device" and e["state"] == "lost"]
             assert len(told) == 1
+            # The same native ring: the time away is one loss in it, told once.
+            assert daemon.engine.slots[0].device.driver.intake is intake
+            assert daemon.engine.plan_serial == plan and intake.counters()["resets"] == 2
+            gap = await events.until("gap", device_id="python-0")
+            while gap["count"] < 20:  # its own losses have one sample
+                gap = await events.until("gap", device_id="python-0")
+            assert first.lost_samples == intake.counters()["lost"] >= gap["count"]
+            discontinuities = np.frombuffer(eeg.frames, FRAME)["flags"] & Flag.DISCONTINUITY
+            assert np.count_nonzero(discontinuities) <= 2
             contiguous(eeg)
 
     run(go())
@@ -183,7 +193,9 @@ def test_a_driver_ends_with_a_daemon_that_is_killed(tmp_path, steady):
     os.close(child)
 
 
-def test_a_journal_of_a_driver_replays_to_the_same_frames(run, daemon_at, tmp_path, steady):
+def test_a_journal_of_a_driver_that_crashed_and_came_back_replays_to_the_same_frames(
+    run, daemon_at, tmp_path, steady
+):
     path = tmp_path / "run.pdj"
 
     async def go():
@@ -191,18 +203,26 @@ def test_a_journal_of_a_driver_replays_to_the_same_frames(run, daemon_at, tmp_pa
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await until_frame(eeg, whole)
             await daemon.journal_start(str(path))
-            await eeg.read(300)
+            await eeg.read(150)
+            os.kill(daemon.supervisor.infos()[0].detail["child"]["pid"], 9)
+            await until_frame(
+                eeg, lambda frame: frame["flags"] & Flag.DISCONTINUITY and whole(frame)
+            )
+            await eeg.read(150)
             await daemon.journal_stop()
             await daemon.stop()
             await eeg.read_rest()
             return np.frombuffer(eeg.frames, FRAME)
 
     live = run(go())
-    out = []
-    Replay(read(path), lambda data, n: out.append(data), lambda _: None).run()
+    out, told = [], []
+    Replay(read(path), lambda data, n: out.append(data), told.append).run()
     again = np.frombuffer(b"".join(out), FRAME)
     live = live[np.searchsorted(live["index"], again["index"][0]) :][: len(again)]
     assert len(again) >= 250 and len(live) == len(again)
     np.testing.assert_array_equal(live["t_ns"], again["t_ns"])
     assert live["values"].tobytes() == again["values"].tobytes()
     assert (live["flags"] & Flag.BRIDGED).any(), "nothing was lost: the test shows less"
+    assert (live["flags"] & Flag.DISCONTINUITY).any() and any(
+        event.kind == "gap" and event.fields["count"] > 20 for event in told
+    )

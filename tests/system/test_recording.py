@@ -170,6 +170,50 @@ def test_a_cyton_recorded_and_replayed_by_command(run, daemon_at, tmp_path, caps
     ]
 
 
+#: Twelve seconds after its start it falls over, once.
+FALLS_OVER = """
+import pathlib, sys, time
+import numpy as np
+from phantomd.devices.driver import Spec
+
+class Driver:
+    def __init__(self, options):
+        self.fell = pathlib.Path(options["fell"])
+    def describe(self):
+        labels = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4")
+        return Spec(rate_hz=250, channels=labels)
+    def blocks(self):
+        noise, n, start_s = np.random.default_rng(4), 0, time.monotonic()
+        while n < 3000 or self.fell.exists():
+            n += 1
+            time.sleep(max(0.0, start_s + n / 250 - time.monotonic()))
+            yield noise.normal(0, 20, (1, 8))
+        self.fell.touch()
+        raise RuntimeError("fell over")
+"""
+
+
+def test_a_driver_that_falls_over_is_recorded_in_one_file(run, daemon_at, tmp_path):
+    driver, fell = tmp_path / "driver.py", tmp_path / "fell"
+    driver.write_text(FALLS_OVER)
+    driver.chmod(0o600)
+
+    async def live():
+        devices = f'devices=["python:{driver}?fell={fell}"]'
+        async with daemon_at(devices, "artifacts.reject=[]") as daemon:
+            return await _live(daemon, 21)
+
+    path, focus, trit = run(live())
+    ran, told = _same(path, focus, trit, 21)
+    assert fell.exists() and ran.windows > 40
+    assert any(data["cell"] == "value" for _, data in told["focus"])
+    raw = mne.io.read_raw_brainvision(path.with_suffix(".vhdr"), preload=True, verbose="error")
+    assert "New Segment/" in raw.annotations.description, "the device came back"
+    gaps = [one for one in entries(path.with_suffix(".clock")) if isinstance(one, Gap)]
+    lost = np.isnan(raw.get_data()).any(axis=0).sum()
+    assert 20 < lost == sum(gap.count for gap in gaps if not gap.values)
+
+
 def test_another_layout_goes_on_in_a_new_file_and_a_closed_device_ends_it(run, daemon_at):
     async def live():
         async with daemon_at('devices=["simulator:?seed=1"]') as daemon:

@@ -14,7 +14,7 @@ import pytest
 from phantomd.contracts import MONTAGE
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Pump
 from phantomd.devices import child_log
-from phantomd.devices.base import Address, InChild, SaysMarkers
+from phantomd.devices.base import Address, InChild, Resumes, SaysMarkers
 from phantomd.devices.child import open_python
 from phantomd.devices.registry import check
 from phantomd.errors import BadAddress, DeviceError, DeviceMissing, DeviceNotAllowed, DeviceSilent
@@ -157,6 +157,48 @@ def test_the_packet_counter_of_the_device_is_unwrapped(tmp_path, opened):
     with Streaming(device) as streaming:
         streaming.until_samples(6)
     assert device.driver.intake.counters()["lost"] == 3
+
+
+def test_a_device_that_is_back_goes_on_in_the_native_ring_that_it_had(tmp_path, opened):
+    first = opened(driver(tmp_path, STREAM))
+    with Streaming(first) as streaming:
+        streaming.until_samples(20)
+    first.close()
+    intake = first.driver.intake
+    before = intake.next
+    again = opened(driver(tmp_path, STREAM))
+    assert isinstance(again, Resumes) and again.resume(first)
+    assert again.driver.intake is intake
+    again.driver.reset()
+    with Streaming(again) as streaming:
+        streaming.until_samples(before + 20)
+        head, values = streaming.frames()
+    counters = intake.counters()
+    whole = np.flatnonzero(~np.isnan(values[:, 0]))
+    back = int(whole[whole >= before][0])
+    away_ns = head[back, 0] - head[before - 1, 0]
+    assert counters["resets"] == 2 and counters["lost"] == back - before
+    assert back - before == pytest.approx(away_ns * 250e-9, abs=3)
+    assert values[back, 0] == 0, "the first that the new one sent"
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["rate_hz=500", 'channels=("A", "C")', 'aux=("y",)', "counter_modulus=256", 'stream="emg"'],
+)
+def test_one_that_is_back_in_another_form_begins_a_ring_of_its_own(tmp_path, opened, other):
+    first = opened(driver(tmp_path, STREAM))
+    first.close()
+    key = other.partition("=")[0]
+    said = ", ".join(
+        part
+        for part in ("rate_hz=250", 'channels=("A", "B")', 'aux=("x",)', "hang_s=0.3")
+        if not part.startswith(key)
+    )
+    head = HEAD.partition("return Spec")[0] + f"return Spec({said}, {other})\n"
+    again = opened(driver(tmp_path, STREAM, head))
+    assert not again.resume(first)
+    assert again.driver.intake is not first.driver.intake
 
 
 def test_markers_come_beside_the_samples_and_never_from_the_future(tmp_path, opened):

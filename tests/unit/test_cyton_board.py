@@ -217,11 +217,11 @@ def test_a_board_that_came_back_goes_on_with_the_driver_only_in_the_same_form() 
         driver = first.driver
         first.close()
         again = CytonDevice(Address.parse(f"cyton:{board.path}"), EIGHT)
-        assert again.resume(driver) and again.driver is driver
+        assert again.resume(first) and again.driver is driver
         again.close()
         for options in ("gain=12", "daisy=true", "aux=digital"):
             other = CytonDevice(Address.parse(f"cyton:{board.path}?{options}"), EIGHT)
-            assert not other.resume(driver) and other.driver is not driver
+            assert not other.resume(first) and other.driver is not driver
             other.close()
 
 
