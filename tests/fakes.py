@@ -32,6 +32,7 @@ from phantomd.net.methods import (
     HelloParams,
     ImpedanceParams,
     JournalParams,
+    MarkerParams,
     PanicClearParams,
     PanicSetParams,
 )
@@ -184,6 +185,7 @@ class FakeDaemon:
                 ("device.close", Method(DeviceParams, close, "")),
                 does("device.fault", FaultParams, {"device_id": "simulator-0"}),
                 does("device.impedance", ImpedanceParams, {"C3": 5.5, "C4": None}),
+                does("marker.put", MarkerParams, {"t_ns": 7}),
                 does("panic.set", PanicSetParams, {"panic": True}),
                 does("panic.clear", PanicClearParams, {"panic": False}),
                 does("journal.start", JournalParams, {"path": "/tmp/x.pdj"}),
