@@ -1,6 +1,7 @@
 """What all tests share: where the recordings are."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,11 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no recordings: set PHANTOMD_DATA ({path} is missing)")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _designs_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Filters are designed once in a run, and nothing is left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CACHE_DIRECTORY", str(tmp_path_factory.mktemp("designs")))
+        yield

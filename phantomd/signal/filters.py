@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from phantomd.devices.spawner import environment, python
+from phantomd.signal import design_cache
 from phantomd.signal.designs import Sos, band_pass, chebyshev_pass, notch, series
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,16 @@ def sos(wanted: Filter) -> Sos:
 
 
 def design_aside(wanted: Iterable[Filter]) -> None:
-    """So that ``sos`` finds them. Blocks for as long as SciPy takes to be imported; where the
-    process fails, they are designed when they are asked for."""
+    """So that ``sos`` finds them: from the cache of earlier runs, else it blocks for as long as
+    SciPy takes to be imported. Where the process fails, they are designed when they are asked
+    for."""
     missing = [each for each in wanted if each not in _kept]
+    if not missing:
+        return
+    file = design_cache.path()
+    cached = design_cache.load(file)
+    _kept.update((each, cached[_key(each)]) for each in missing if _key(each) in cached)
+    missing = [each for each in missing if each not in _kept]
     if not missing:
         return
     command = python("phantomd.signal.filters", msgspec.json.encode(missing).decode())
@@ -60,6 +68,11 @@ def design_aside(wanted: Iterable[Filter]) -> None:
         log.warning("filters could not be designed aside (%s): it is done here", error)
         return
     _kept.update(zip(missing, map(np.array, designs), strict=True))
+    design_cache.add(file, {_key(each): _kept[each] for each in missing})
+
+
+def _key(wanted: Filter) -> str:
+    return msgspec.json.encode(wanted).decode()
 
 
 def _design(wanted: Filter) -> Sos:

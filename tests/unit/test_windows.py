@@ -295,7 +295,8 @@ def _fields(spec):
     return {name: getattr(spec, name) for name in spec.__struct_fields__}
 
 
-def test_filters_designed_aside_have_the_same_bits(monkeypatch):
+def test_filters_designed_aside_have_the_same_bits(monkeypatch, tmp_path):
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
     wanted = [Filter("band", 30.0, 45.0, 250.0, 50.0), Filter("subband", 6.0, 88.0, 250.0)]
     here = [sos_of(each).copy() for each in wanted]
     monkeypatch.setattr("phantomd.signal.filters._kept", {})
