@@ -25,13 +25,14 @@ ANALYSIS = ["time", "ring", "noise", "analysis", *SOS, *CCA, *ARTIFACT, *PLL]
 SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
+PORT = ["peer", "post"]
 SPIKE = ["time", "sos", "spike", "spike_noise", "spike_median", "spike_run"]
 SOURCES = {
     "ring": ["ring"],
     "hist": ["hist"],
     "gauntlet": [
         *("time", "hist", "ring", "spsc", "noise", "stress", "answer", "packet", "session"),
-        *("session_line", "session_loop", "port", "port_serve", "port_receive"),
+        *("session_line", "session_loop", *PORT, "port", "port_serve", "port_receive"),
     ],
     "clock": ["time", "clock"],
     "resample": ["resample"],
@@ -50,7 +51,11 @@ SOURCES = {
     "artifact": ["noise", *ARTIFACT],
     "pll": ["noise", *PLL],
     "analysis": ANALYSIS,
-    "engine": [*ANALYSIS, "hist", "spsc", "journal", "clock", "resample", "source", "engine"],
+    "engine": [
+        *(*ANALYSIS, "hist", "spsc", "journal", "clock", "resample"),
+        *("grid", "source", "engine"),
+    ],
+    "frames": ["time", "hist", "ring", "spsc", *PORT, "grid", "frames"],
     "spectrum": SPECTRUM,
     "connectivity": [*SPECTRUM, *CONNECTIVITY],
 }

@@ -2,9 +2,7 @@
 #include "pd_engine.h"
 
 #include <errno.h>
-#include <link.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -189,36 +187,4 @@ void pd_engine_stop(struct pd_engine *engine)
 {
     atomic_store_explicit(&engine->stop, 1, memory_order_release);
     pthread_join(engine->thread, NULL);
-}
-
-static int lock_object(struct dl_phdr_info *info, size_t size, void *result)
-{
-    (void)size;
-    int64_t *locked = result;
-    const uintptr_t here = (uintptr_t)&pd_engine_step;
-    int ours = 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        uintptr_t start = info->dlpi_addr + part->p_vaddr;
-        if (part->p_type == PT_LOAD && here >= start && here < start + part->p_memsz) ours = 1;
-    }
-    if (!ours) return 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        if (part->p_type != PT_LOAD || !(part->p_flags & PF_R)) continue;
-        uintptr_t start = (info->dlpi_addr + part->p_vaddr) & ~(uintptr_t)4095;
-        uintptr_t end = info->dlpi_addr + part->p_vaddr + part->p_memsz;
-        if (mlock((const void *)start, end - start) == 0)
-            *locked += (int64_t)(end - start);
-        else if (*locked == 0)
-            *locked = -errno;
-    }
-    return 1;
-}
-
-int64_t pd_engine_lock_text(void)
-{
-    int64_t locked = 0;
-    dl_iterate_phdr(lock_object, &locked);
-    return locked;
 }

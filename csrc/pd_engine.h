@@ -73,7 +73,4 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
 int pd_engine_start(struct pd_engine *engine, int notify_fd, int priority, int cpu);
 void pd_engine_stop(struct pd_engine *engine);
 
-/* Locks the memory of this code and touches it. Returns bytes locked, or -errno. */
-int64_t pd_engine_lock_text(void);
-
 #endif

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "pd_port_parts.h"
@@ -25,19 +24,17 @@ int pd_port_init(struct pd_port *port, struct pd_connection *connections, uint32
     port->sessions = sessions;
     port->heap = heap;
     port->max_sessions = max_sessions;
-    port->commands = commands;
-    port->events = events;
-    port->notify_fd = notify_fd;
     port->virtual_ns = port->wall_read_ns = PD_NO_TIME;
-    for (uint32_t i = 0; i < max_connections; i++) connections[i].fd = -1;
+    for (uint32_t i = 0; i < max_connections; i++) connections[i].peer.fd = -1;
     pd_hist_init(&port->lateness, PD_SESSION_JITTER_NS);
     pd_hist_init(&port->loops, PD_SESSION_DESYNC_NS);
-    port->wake_fd = port->epoll_fd = -1;
-    port->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    port->epoll_fd = -1;
+    int rc = pd_post_init(&port->post, commands, events, notify_fd);
+    if (rc) return rc;
     port->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = { .events = EPOLLIN, .data.u32 = WAKE };
-    if (port->wake_fd < 0 || port->epoll_fd < 0
-        || epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, port->wake_fd, &event) < 0) {
+    if (port->epoll_fd < 0
+        || epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, port->post.wake_fd, &event) < 0) {
         int error = errno;
         pd_port_close(port);
         return -error;
@@ -48,20 +45,15 @@ int pd_port_init(struct pd_port *port, struct pd_connection *connections, uint32
 void pd_port_close(struct pd_port *port)
 {
     if (port->epoll_fd >= 0) close(port->epoll_fd);
-    if (port->wake_fd >= 0) close(port->wake_fd);
-    port->epoll_fd = port->wake_fd = -1;
+    port->epoll_fd = -1;
+    pd_post_close(&port->post);
 }
 
 int pd_port_order(struct pd_port *port, const struct pd_port_command *command,
                   const void *message)
 {
-    const uint64_t one = 1;
     if (sizeof *command + command->bytes > PD_PORT_COMMAND_BYTES) return -EMSGSIZE;
-    int rc = pd_spsc_put(port->commands, command, sizeof *command, message, command->bytes);
-    /* Full means that the thread has been woken often enough. */
-    if (port->wake_fd >= 0 && write(port->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        return -errno;
-    return rc;
+    return pd_post_order(&port->post, command, sizeof *command, message, command->bytes);
 }
 
 /* -- commands ----------------------------------------------------------------------------- */
@@ -95,13 +87,11 @@ static void remove_session(struct pd_port *port, uint32_t number)
 static void join(struct pd_port *port, const struct pd_port_command *command, const void *greeting)
 {
     struct pd_connection *c = &port->connections[command->connection];
-    struct epoll_event event = { .events = EPOLLIN, .data.u32 = command->connection };
     memset(c, 0, offsetof(struct pd_connection, in));
-    c->fd = (int)command->value;
     c->session = PD_NOBODY;
-    c->interest = EPOLLIN;
     atomic_fetch_add_explicit(&port->n_connections, 1, memory_order_relaxed);
-    if (epoll_ctl(port->epoll_fd, EPOLL_CTL_ADD, c->fd, &event) < 0) {
+    if (pd_peer_join(&c->peer, (int)command->value, c->out, sizeof c->out, port->epoll_fd,
+                     command->connection)) {
         pd_port_leave(port, command->connection, PD_LEFT_GONE);
         return;
     }
@@ -136,7 +126,7 @@ static void obey(struct pd_port *port, const struct pd_port_command *command, co
     case PD_DO_REMOVE: remove_session(port, command->session); break;
     case PD_DO_JOIN: join(port, command, message); break;
     case PD_DO_MOVE:
-        if (c->fd < 0) break;
+        if (c->peer.fd < 0) break;
         if (c->session != PD_NOBODY) {
             uint32_t old = c->session;
             pd_port_unlink(port, number);
@@ -147,8 +137,8 @@ static void obey(struct pd_port *port, const struct pd_port_command *command, co
         break;
     case PD_DO_REPLY: pd_port_give(port, number, message, command->bytes, 0); break;
     case PD_DO_END:
-        if (c->fd < 0) break;
-        pd_port_put_own(c, message, command->bytes);
+        if (c->peer.fd < 0) break;
+        pd_peer_put(&c->peer, message, command->bytes);
         pd_port_leave(port, number, PD_LEFT_ENDED);
         break;
     case PD_DO_END_ALL:
@@ -167,10 +157,9 @@ static void obey(struct pd_port *port, const struct pd_port_command *command, co
 
 static void take_commands(struct pd_port *port)
 {
-    uint64_t told;
     struct pd_port_command command;
-    if (read(port->wake_fd, &told, sizeof told) < 0 && errno != EAGAIN) return;
-    while (pd_spsc_take(port->commands, port->command, sizeof port->command) > 0) {
+    pd_post_read(&port->post);
+    while (pd_spsc_take(port->post.orders, port->command, sizeof port->command) > 0) {
         memcpy(&command, port->command, sizeof command);
         obey(port, &command, port->command + sizeof command);
         if (port->virtual_ns == PD_NO_TIME) pd_port_serve_due(port);
@@ -196,20 +185,11 @@ static void serve_ready(struct pd_port *port, const struct epoll_event *ready, i
         }
         struct pd_connection *c = &port->connections[number];
         uint32_t what = ready[i].events;
-        if (c->fd >= 0 && what & EPOLLOUT) pd_port_flush(port, number);
-        if (c->fd >= 0 && what & EPOLLIN) pd_port_receive(port, number);
-        if (c->fd >= 0 && what & (EPOLLERR | EPOLLHUP)) pd_port_leave(port, number, PD_LEFT_GONE);
+        if (c->peer.fd >= 0 && what & EPOLLOUT) pd_port_flush(port, number);
+        if (c->peer.fd >= 0 && what & EPOLLIN) pd_port_receive(port, number);
+        if (c->peer.fd >= 0 && what & (EPOLLERR | EPOLLHUP)) pd_port_leave(port, number, PD_LEFT_GONE);
         if (port->virtual_ns == PD_NO_TIME) pd_port_serve_due(port);
     }
-}
-
-static void notify(struct pd_port *port)
-{
-    const uint64_t one = 1;
-    if (!port->told) return;
-    port->told = 0;
-    /* Full means that the event loop has been told often enough. */
-    if (port->notify_fd >= 0 && write(port->notify_fd, &one, sizeof one) < 0) return;
 }
 
 int64_t pd_port_step(struct pd_port *port, int64_t now_ns, int64_t wall_offset_ns)
@@ -222,7 +202,7 @@ int64_t pd_port_step(struct pd_port *port, int64_t now_ns, int64_t wall_offset_n
     pd_port_serve_due(port);
     pd_port_forgive(port, now_ns);
     while ((n = epoll_wait(port->epoll_fd, ready, READY, 0)) > 0) serve_ready(port, ready, n);
-    notify(port);
+    pd_post_notify(&port->post);
     return pd_port_serve_due(port);
 }
 
@@ -238,7 +218,7 @@ static void *run(void *argument)
         read_wall_clock(port, now_ns);
         pd_port_forgive(port, now_ns);
         int64_t next_ns = pd_port_serve_due(port);
-        notify(port);
+        pd_post_notify(&port->post);
         now_ns = pd_time_now();
         int64_t wait_ns = next_ns - now_ns < REST_NS ? next_ns - now_ns : REST_NS;
         if (port->n_slowed && port->slowed_until_ns - now_ns < wait_ns)
@@ -246,7 +226,7 @@ static void *run(void *argument)
         if (wait_ns < 0) wait_ns = 0;
         struct timespec wait = { .tv_sec = wait_ns / PD_NS_PER_S, .tv_nsec = wait_ns % PD_NS_PER_S };
         /* With nowhere to tell it, nothing more is read for a moment. */
-        int full = pd_port_event_room(port) < RESERVED_BYTES + PD_PORT_IN_BYTES;
+        int full = pd_post_room(&port->post) < RESERVED_BYTES + PD_PORT_IN_BYTES;
         if (full) {
             pd_time_sleep_until(now_ns + (wait_ns < PD_NS_PER_MS ? wait_ns : PD_NS_PER_MS));
             continue;
@@ -254,7 +234,7 @@ static void *run(void *argument)
         int n = epoll_pwait2(port->epoll_fd, ready, READY, &wait, NULL);
         if (n < 0 && errno != EINTR) break;
         serve_ready(port, ready, n);
-        notify(port);
+        pd_post_notify(&port->post);
     }
     return NULL;
 }
@@ -270,8 +250,7 @@ int pd_port_start(struct pd_port *port, int priority, int cpu)
 
 void pd_port_stop(struct pd_port *port)
 {
-    const uint64_t one = 1;
     atomic_store_explicit(&port->stop, 1, memory_order_release);
-    if (write(port->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN) return;
+    pd_post_wake(&port->post);
     pthread_join(port->thread, NULL);
 }

@@ -24,8 +24,9 @@
 #include <stdint.h>
 
 #include "pd_hist.h"
+#include "pd_peer.h"
+#include "pd_post.h"
 #include "pd_session.h"
-#include "pd_spsc.h"
 
 #define PD_PORT_OUT_BYTES 16384     /* a subscriber's own messages, and what was begun */
 #define PD_PORT_IN_BYTES 16384      /* one read */
@@ -77,13 +78,12 @@ struct pd_port_event {
 };
 
 struct pd_connection {
-    int fd;                         /* -1: free */
+    struct pd_peer peer;
     uint32_t session, before, after;    /* in the session's list */
-    uint32_t interest, flags;
     uint64_t cursor, next_seq;
     int64_t tokens_ns, refusals_ns; /* when the buckets are empty again (GCRA) */
     uint32_t unsaid;                /* refusals that were not told */
-    uint32_t in_bytes, out_from, out_to;
+    uint32_t in_bytes;
     uint8_t in[PD_ANSWER_MAX_BYTES];
     uint8_t out[PD_PORT_OUT_BYTES];
 };
@@ -107,14 +107,13 @@ struct pd_port {
     uint32_t max_connections, max_sessions, n_sessions;
     uint32_t n_slowed;              /* connections that are not read for now */
     int64_t slowed_until_ns;
-    struct pd_spsc *commands, *events;
-    int epoll_fd, wake_fd, notify_fd;
+    struct pd_post post;
+    int epoll_fd;
     int64_t virtual_ns;             /* PD_NO_TIME: the real clock */
     int64_t wall_offset_ns, wall_read_ns;
-    uint32_t told, reserved;
     struct pd_hist lateness;        /* of packets: made − due; deadline 3 ms */
     struct pd_hist loops;           /* of all sessions; deadline 50 ms */
-    _Atomic uint64_t published, dropped, untold;
+    _Atomic uint64_t published, dropped;
     _Atomic uint32_t n_connections;
     _Atomic int stop, promote_error;
     pthread_t thread;

@@ -6,12 +6,9 @@
 
 #define RESERVED_BYTES (512u << 10) /* of the events, for what must not be lost */
 
-enum { BLOCKED = 1, SLOWED = 2, HALF_CLOSED = 4 };     /* flags of a connection */
-
 /* pd_port_serve.c: what is told, what is due, what is sent. */
 int64_t pd_port_clock(const struct pd_port *port);
 void pd_port_count(_Atomic uint64_t *counter, uint64_t n);
-uint64_t pd_port_event_room(const struct pd_port *port);
 void pd_port_tell(struct pd_port *port, struct pd_port_event event, const void *message);
 void pd_port_tell_session(struct pd_port *port, uint32_t number);
 void pd_port_place(struct pd_port *port, uint32_t at, struct pd_port_due due);
@@ -26,9 +23,7 @@ void pd_port_link(struct pd_port *port, uint32_t number, uint32_t session);
 void pd_port_unlink(struct pd_port *port, uint32_t number);
 /* It is no longer ours: the event loop sends what is left, and closes. */
 void pd_port_leave(struct pd_port *port, uint32_t number, enum pd_port_left code);
-/* A message for it alone, after what was begun. 0 or -ENOSPC. */
-int pd_port_put_own(struct pd_connection *c, const void *message, uint32_t bytes);
-/* The same, and sends; one that must arrive and can't ends the connection. */
+/* A message for it alone, after what was begun, and sends; one that must arrive and can't ends the connection. */
 void pd_port_give(struct pd_port *port, uint32_t number, const void *message, uint32_t bytes,
                   int must);
 void pd_port_announce(struct pd_port *port, uint32_t session, const char *state);

@@ -61,7 +61,7 @@ static void take_answer(struct pd_port *port, uint32_t number, const struct pd_a
 static void half_close(struct pd_port *port, uint32_t number)
 {
     struct pd_connection *c = &port->connections[number];
-    c->flags |= HALF_CLOSED;
+    c->peer.flags |= PD_PEER_HALF_CLOSED;
     if (c->session != PD_NOBODY) {
         pd_session_left(port->sessions[c->session].session, number);
         pd_port_tell_session(port, c->session);
@@ -76,7 +76,7 @@ void pd_port_receive(struct pd_port *port, uint32_t number)
     struct pd_connection *c = &port->connections[number];
     uint8_t *at = port->in;
     memcpy(at, c->in, c->in_bytes);
-    ssize_t got = recv(c->fd, at + c->in_bytes, PD_PORT_IN_BYTES, MSG_DONTWAIT);
+    ssize_t got = recv(c->peer.fd, at + c->in_bytes, PD_PORT_IN_BYTES, MSG_DONTWAIT);
     if (got < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
             pd_port_leave(port, number, PD_LEFT_GONE);
@@ -116,7 +116,7 @@ void pd_port_receive(struct pd_port *port, uint32_t number)
     memcpy(c->in, at, left);
     c->in_bytes = (uint32_t)left;
     if (!within) {
-        c->flags |= SLOWED;
+        c->peer.flags |= PD_PEER_SLOWED;
         if (port->n_slowed++ == 0) port->slowed_until_ns = now_ns + SLOW_NS;
         pd_port_watch(port, number);
     }
@@ -130,12 +130,12 @@ void pd_port_forgive(struct pd_port *port, int64_t now_ns)
     port->slowed_until_ns = now_ns + SLOW_NS;
     for (uint32_t i = 0; i < port->max_connections; i++) {
         struct pd_connection *c = &port->connections[i];
-        if (c->fd < 0 || !(c->flags & SLOWED)) continue;
+        if (c->peer.fd < 0 || !(c->peer.flags & PD_PEER_SLOWED)) continue;
         if (c->tokens_ns > now_ns + SLOW_NS) {
             port->n_slowed++;               /* still far over */
             continue;
         }
-        c->flags &= ~(uint32_t)SLOWED;
+        c->peer.flags &= ~(uint32_t)PD_PEER_SLOWED;
         pd_port_watch(port, i);
     }
 }

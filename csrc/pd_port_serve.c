@@ -1,9 +1,5 @@
 #define _GNU_SOURCE
-#include <errno.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include "pd_port_parts.h"
 #include "pd_time.h"
@@ -23,26 +19,17 @@ void pd_port_count(_Atomic uint64_t *counter, uint64_t n)
 
 /* -- events ------------------------------------------------------------------------ */
 
-uint64_t pd_port_event_room(const struct pd_port *port)
-{
-    return port->events->bytes
-           - (atomic_load_explicit(&port->events->written, memory_order_relaxed)
-              - atomic_load_explicit(&port->events->taken, memory_order_acquire));
-}
-
 void pd_port_tell(struct pd_port *port, struct pd_port_event event, const void *message)
 {
     int kept = event.what == PD_TELLS_LEFT || event.what == PD_TELLS_DONE;
-    if (pd_port_event_room(port) < RESERVED_BYTES + sizeof event + event.bytes + 64) {
+    if (pd_post_room(&port->post) < RESERVED_BYTES + sizeof event + event.bytes + 64) {
         if (!kept) {
-            pd_port_count(&port->untold, 1);
+            pd_port_count(&port->post.untold, 1);
             return;
         }
         event.bytes = 0;
     }
-    if (pd_spsc_put(port->events, &event, sizeof event, message, event.bytes))
-        pd_port_count(&port->untold, 1);
-    port->told = 1;
+    pd_post_tell(&port->post, &event, sizeof event, message, event.bytes);
 }
 
 /* -- heap of sessions by their next instant ------------------------------------------ */
@@ -84,12 +71,7 @@ void pd_port_reschedule(struct pd_port *port, uint32_t session)
 void pd_port_watch(struct pd_port *port, uint32_t number)
 {
     struct pd_connection *c = &port->connections[number];
-    uint32_t interest = (c->flags & (SLOWED | HALF_CLOSED) ? 0 : EPOLLIN)
-                        | (c->flags & BLOCKED ? EPOLLOUT : 0);
-    if (interest == c->interest) return;
-    struct epoll_event event = { .events = interest, .data.u32 = number };
-    c->interest = interest;
-    epoll_ctl(port->epoll_fd, EPOLL_CTL_MOD, c->fd, &event);
+    pd_peer_watch(&c->peer, port->epoll_fd, number);
 }
 
 void pd_port_unlink(struct pd_port *port, uint32_t number)
@@ -137,44 +119,17 @@ void pd_port_leave(struct pd_port *port, uint32_t number, enum pd_port_left code
 {
     struct pd_connection *c = &port->connections[number];
     uint32_t session = c->session;
-    if (c->fd < 0) return;
+    const int fd = c->peer.fd;
+    if (fd < 0) return;
     pd_port_unlink(port, number);
     if (session != PD_NOBODY) pd_port_tell_session(port, session);
-    epoll_ctl(port->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
-    if (c->flags & SLOWED) port->n_slowed--;
+    pd_peer_leave(&c->peer, port->epoll_fd);
+    if (c->peer.flags & PD_PEER_SLOWED) port->n_slowed--;
     pd_port_tell(port, (struct pd_port_event){ .what = PD_TELLS_LEFT, .connection = number,
-                                       .session = session, .code = code, .value = c->fd,
-                                       .bytes = code == PD_LEFT_GONE ? 0 : c->out_to - c->out_from },
-         c->out + c->out_from);
-    c->fd = -1;
+                                       .session = session, .code = code, .value = fd,
+                                       .bytes = code == PD_LEFT_GONE ? 0 : c->peer.out_to - c->peer.out_from },
+         c->peer.out + c->peer.out_from);
     atomic_fetch_sub_explicit(&port->n_connections, 1, memory_order_relaxed);
-}
-
-/* 1: all was sent; 0: the socket is full; -1: the peer is gone. */
-static int send_own(struct pd_connection *c)
-{
-    while (c->out_from < c->out_to) {
-        ssize_t sent = send(c->fd, c->out + c->out_from, c->out_to - c->out_from,
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
-        c->out_from += (uint32_t)sent;
-    }
-    c->out_from = c->out_to = 0;
-    return 1;
-}
-
-int pd_port_put_own(struct pd_connection *c, const void *message, uint32_t bytes)
-{
-    if (c->out_from && c->out_to + bytes > PD_PORT_OUT_BYTES) {
-        memmove(c->out, c->out + c->out_from, c->out_to - c->out_from);
-        c->out_to -= c->out_from;
-        c->out_from = 0;
-    }
-    if (c->out_to + bytes > PD_PORT_OUT_BYTES) return -ENOSPC;
-    memcpy(c->out + c->out_to, message, bytes);
-    c->out_to += bytes;
-    return 0;
 }
 
 /* Messages that left the history before this subscriber took them. */
@@ -185,14 +140,14 @@ static void put_gap(struct pd_port *port, struct pd_connection *c, struct pd_ses
     uint64_t base = pd_session_base(session), lost = base - c->cursor, seq = 0;
     pd_session_message(session, base, &data, &seq);
     uint64_t missing = seq > c->next_seq ? seq - c->next_seq : lost;
-    pd_port_put_own(c, gap, pd_packet_gap(gap, c->next_seq, missing));
+    pd_peer_put(&c->peer, gap, pd_packet_gap(gap, c->next_seq, missing));
     c->cursor = base;
     c->next_seq = seq;
     pd_port_count(&session->counts.dropped, lost);
     pd_port_count(&port->dropped, lost);
 }
 
-/* As send_own, for the session's messages. */
+/* As pd_peer_send_own, for the session's messages. */
 static int send_shared(struct pd_port *port, struct pd_connection *c)
 {
     struct pd_session *session = port->sessions[c->session].session;
@@ -202,7 +157,7 @@ static int send_shared(struct pd_port *port, struct pd_connection *c)
         const uint8_t *data;
         if (c->cursor < pd_session_base(session)) {
             put_gap(port, c, session);
-            int rc = send_own(c);
+            int rc = pd_peer_send_own(&c->peer);
             if (rc <= 0) return rc;
         }
         size_t n = 0;
@@ -211,12 +166,8 @@ static int send_shared(struct pd_port *port, struct pd_connection *c)
             part[n].iov_base = (void *)(uintptr_t)data;
             n++;
         }
-        struct msghdr message = { .msg_iov = part, .msg_iovlen = n };
-        ssize_t sent = n == 1 ? send(c->fd, part[0].iov_base, part[0].iov_len,
-                                     MSG_DONTWAIT | MSG_NOSIGNAL)
-                              : sendmsg(c->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+        int64_t sent = pd_peer_send(&c->peer, part, (uint32_t)n);
+        if (sent <= 0) return (int)sent;
         size_t left = (size_t)sent;
         for (size_t i = 0; i < n && left; i++) {
             size_t took = left < part[i].iov_len ? left : part[i].iov_len;
@@ -224,9 +175,9 @@ static int send_shared(struct pd_port *port, struct pd_connection *c)
             c->next_seq = seq[i] + 1;
             left -= took;
             if (took < part[i].iov_len)     /* begun, so it will be finished */
-                pd_port_put_own(c, (uint8_t *)part[i].iov_base + took, (uint32_t)(part[i].iov_len - took));
+                pd_peer_put(&c->peer, (uint8_t *)part[i].iov_base + took, (uint32_t)(part[i].iov_len - took));
         }
-        if (c->out_to) return 0;
+        if (c->peer.out_to) return 0;
     }
     return 1;
 }
@@ -235,13 +186,14 @@ static int send_shared(struct pd_port *port, struct pd_connection *c)
 void pd_port_flush(struct pd_port *port, uint32_t number)
 {
     struct pd_connection *c = &port->connections[number];
-    int rc = c->out_to ? send_own(c) : 1;
+    int rc = pd_peer_send_own(&c->peer);
     if (rc > 0 && c->session != PD_NOBODY) rc = send_shared(port, c);
     if (rc < 0) {
         pd_port_leave(port, number, PD_LEFT_GONE);
         return;
     }
-    c->flags = rc == 0 ? c->flags | BLOCKED : c->flags & ~(uint32_t)BLOCKED;
+    if (rc == 0) c->peer.flags |= PD_PEER_BLOCKED;
+    else c->peer.flags &= ~(uint32_t)PD_PEER_BLOCKED;
     pd_port_watch(port, number);
 }
 
@@ -249,13 +201,13 @@ void pd_port_give(struct pd_port *port, uint32_t number, const void *message, ui
                  int must)
 {
     struct pd_connection *c = &port->connections[number];
-    if (c->fd < 0) return;
-    if (pd_port_put_own(c, message, bytes)) {
+    if (c->peer.fd < 0) return;
+    if (pd_peer_put(&c->peer, message, bytes)) {
         pd_port_count(&port->dropped, 1);
         if (must) pd_port_leave(port, number, PD_LEFT_DEAF);
         return;
     }
-    if (!(c->flags & BLOCKED)) pd_port_flush(port, number);
+    if (!(c->peer.flags & PD_PEER_BLOCKED)) pd_port_flush(port, number);
 }
 
 void pd_port_announce(struct pd_port *port, uint32_t session, const char *state)
@@ -281,7 +233,7 @@ static void serve_session(struct pd_port *port, uint32_t number, int64_t now_ns)
         pd_port_count(&port->published, session->head - head);
         for (uint32_t i = s->first, next; i != PD_NOBODY; i = next) {
             next = port->connections[i].after;
-            if (!(port->connections[i].flags & BLOCKED)) pd_port_flush(port, i);
+            if (!(port->connections[i].peer.flags & PD_PEER_BLOCKED)) pd_port_flush(port, i);
         }
     }
     if (session->n_events == 0) return;

@@ -18,29 +18,10 @@
 #include "pd_analysis.h"
 #include "pd_clock.h"
 #include "pd_event.h"
+#include "pd_grid.h"
 #include "pd_native.h"
 #include "pd_resample.h"
 #include "pd_ring.h"
-
-enum {                              /* flags of a grid frame: those of WIRE.md */
-    PD_GRID_MISSING = 1,
-    PD_GRID_LATE = 2,
-    PD_GRID_ARTIFACT = 4,
-    PD_GRID_DISCONTINUITY = 8,
-    PD_GRID_SIMULATED = 16,
-    PD_GRID_BRIDGED = 32,
-};
-
-struct pd_grid {                    /* a frame of the grid ring; its index is the grid's */
-    int64_t t_ns;
-    int64_t due_ns;                 /* when it should have been published */
-    uint32_t flags;
-    uint32_t reserved;
-    int64_t native;                 /* the values are those at this native index + fraction; */
-    double fraction;                /* PD_NO_TIME where there are none */
-    double value[];                 /* µV. MISSING and BRIDGED: bridged, for analysis; else MISSING: NaN */
-};
-#define PD_GRID_WORDS(n_channels) (5u + (uint32_t)(n_channels))
 
 struct pd_source_config {
     double rate_hz;                 /* nominal; 0 without a device */
@@ -115,9 +96,5 @@ int64_t pd_source_due(const struct pd_source *source, int64_t grid_t0_ns);
 
 /* Any thread: the clock's last report, whole. 0, or -EAGAIN before the first. */
 int pd_source_get_report(const struct pd_source *source, struct pd_clock_report *report);
-
-/* Event loop: the 24 + 4·n_channels bytes of a frame on 7069, published now. */
-void pd_grid_encode(const struct pd_grid *frame, uint64_t index, uint32_t n_channels,
-                    int64_t now_ns, int64_t deadline_ns, uint8_t *out);
 
 #endif

@@ -30,6 +30,10 @@ int pd_thread_promote(int priority, int cpu);
 /* Touches `bytes` of the calling thread's stack, so that no later call faults. */
 void pd_thread_touch_stack(unsigned bytes);
 
+/* Locks the memory of the code that this is a part of (a library, with all in it), and
+ * touches it. Returns bytes locked, or -errno. */
+int64_t pd_text_lock(void);
+
 /* Denormals count as zero from enter to leave, in the calling thread only. */
 unsigned pd_fp_enter(void);
 void pd_fp_leave(unsigned saved);

@@ -209,6 +209,9 @@ class RealtimeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     tick_priority: Priority = 70
     tick_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
+    #: Of the thread that sends the frames of 7069.
+    frames_priority: Priority = 55
+    frames_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
     intake_priority: Priority = 60
     intake_cpu: Annotated[int, Meta(ge=-1, le=1023)] = -1
 

@@ -118,15 +118,16 @@ class Daemon:
         self._lag: LoopLag | None = None
         self._wall_clock = WallClock(self._wall_clock_stepped)
         self.publisher = Publisher(
-            self.engine,
-            self._publish_frames,
-            self._emit,
-            lambda marker: self.markers.pass_on(marker),
+            self.engine, self._emit, lambda marker: self.markers.pass_on(marker)
         )
         self.ports = Ports(config.streams, self._epoch.hex)
-        self._eeg = self.ports.frames(
-            lambda: self.engine.header(self.engine.slots[0], self.publisher.reader).encode()
+        self._eeg = self.ports.eeg(
+            config.realtime,
+            lambda: self.engine.slots[0],
+            self.engine.eeg_lateness,
+            self._waker.fd,
         )
+        self.engine.changing = self._eeg.changing
         self._events = self.ports.messages(
             "events", history=EVENTS_HISTORY, describe=lambda: {"kinds": list(_KINDS)}
         )
@@ -157,7 +158,6 @@ class Daemon:
         self.stages.windows.listen(self.recorder.hear)
         self.markers.listen(self.recorder.mark)
         self.parts: list[Part] = [*self.stages.parts, self.recorder]
-        self.stages.windows.breathe = self._send_frames
         self.supervisor.spikes = self._spikes_changed
         self.supervisor.more = lambda device_id: {"bad_channels": self.stages.bad.found(device_id)}
         self.lsl = LslOutlets(config.lsl, config.streams.host, self.ports.numbers, self.emit)
@@ -214,6 +214,7 @@ class Daemon:
         when there is somewhere for their samples to go; control when there is something to say."""
         return [
             ("state", self._start_state, self._panic_switch.finish),
+            ("waker", self._waker.start, self._waker.stop),
             ("ports", self.ports.start, lambda: self.ports.close(FLUSH_S)),
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._journals.close),
@@ -258,14 +259,12 @@ class Daemon:
             )
 
     async def _start_tick(self) -> None:
-        self._waker.start()
         try:
-            self.engine.start(self._waker.fd)
+            self.engine.start(self._eeg.tick_fd)
             self._lag = LoopLag(asyncio.get_running_loop(), self._loop_lag)
             self._lag.start()
         except OSError as error:
             self.engine.stop()
-            self._waker.stop()
             raise PhantomError(
                 f"the tick can't be started: {error.strerror or error}",
                 hint="the system refuses threads, timers or descriptors: see `ulimit -a`",
@@ -276,7 +275,6 @@ class Daemon:
             self._lag.stop()
         self.engine.stop()
         self._on_tick()
-        self._waker.stop()
 
     async def _start_devices(self) -> None:
         self.supervisor.start()
@@ -311,18 +309,9 @@ class Daemon:
     def _on_tick(self) -> None:
         time_ns = now_ns()
         self.publisher.publish(time_ns)
-        self._eeg.flush()  # a frame does not wait for what windows take
         for part in self.parts:
             part.on_tick(time_ns)
             self.ports.flush()
-
-    def _send_frames(self) -> None:
-        """In the midst of a window: a frame that has become due does not wait for its end."""
-        self.publisher.publish_frames(now_ns())
-        self._eeg.flush()
-
-    def _publish_frames(self, data: bytes, n_frames: int) -> None:
-        self._eeg.publish(data, n_frames)
 
     def say(
         self, stream: str, t_ns: int | None, data: Mapping[str, Any], late: bool = False
@@ -343,10 +332,6 @@ class Daemon:
         self._events.publish_data(event.fields.get("t_ns", now_ns()), event.data())
 
     def _layout_changed(self, slot: Slot) -> None:
-        if slot.number == 0 and self.publisher.reader_grid is not slot.grid:
-            self.publisher.leave_grid(now_ns())
-            self._eeg.restart()
-            self.publisher.enter_grid()
         for part in self.parts:
             part.layout_changed(slot)
 
@@ -377,7 +362,7 @@ class Daemon:
             f"phantomd/{__version__}",
             PROTOCOL,
             self.engine.slots[0].epoch.hex,
-            self.publisher.newest_ns,
+            self._eeg.newest_ns,
             wall_offset_ns(),
             self.ports.numbers(),
         )
@@ -388,6 +373,7 @@ class Daemon:
             degraded=[
                 *self._degraded,
                 *self.engine.degraded(),
+                *self._eeg.degraded(),
                 *self.spikes.degraded(),
                 *self.stages.oracle.degraded(),
             ],

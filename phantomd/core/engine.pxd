@@ -11,6 +11,7 @@ cdef extern from "pd_time.h" nogil:
     int64_t pd_time_now()
     int64_t pd_time_wall_offset()
     const int64_t PD_NO_TIME
+    int64_t pd_text_lock()
 
 
 cdef extern from "pd_event.h" nogil:
@@ -34,7 +35,7 @@ cdef extern from "pd_resample.h" nogil:
         int32_t ahead
 
 
-cdef extern from "pd_source.h" nogil:
+cdef extern from "pd_grid.h" nogil:
     struct pd_grid:
         int64_t t_ns
         int64_t due_ns
@@ -42,6 +43,13 @@ cdef extern from "pd_source.h" nogil:
         int64_t native
         double fraction
         double *value
+    uint32_t PD_GRID_WORDS(uint32_t n_channels)
+    uint32_t PD_FRAME_BYTES(uint32_t n_channels)
+    void pd_grid_encode(const pd_grid *frame, uint64_t index, uint32_t n_channels, int64_t now_ns,
+                        int64_t deadline_ns, uint8_t *out)
+
+
+cdef extern from "pd_source.h" nogil:
     struct pd_source_config:
         double rate_hz
         double prior_ppm
@@ -70,9 +78,6 @@ cdef extern from "pd_source.h" nogil:
                        size_t arena_bytes, const pd_ring *native, pd_ring *grid, pd_ring *events)
     void pd_source_warm(pd_source *source, uint64_t first, uint64_t until, int64_t grid_t0_ns)
     int pd_source_get_report(const pd_source *source, pd_clock_report *report)
-    void pd_grid_encode(const pd_grid *frame, uint64_t index, uint32_t n_channels, int64_t now_ns,
-                        int64_t deadline_ns, uint8_t *out)
-    uint32_t PD_GRID_WORDS(uint32_t n_channels)
     enum:
         PD_MAX_VALUES
 
@@ -105,7 +110,6 @@ cdef extern from "pd_engine.h" nogil:
     int64_t pd_engine_step(pd_engine *engine, int64_t now_ns, const uint64_t *limits, int *news)
     int pd_engine_start(pd_engine *engine, int notify_fd, int priority, int cpu)
     void pd_engine_stop(pd_engine *engine)
-    int64_t pd_engine_lock_text()
 
 
 cdef class Source:

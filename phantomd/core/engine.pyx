@@ -36,7 +36,7 @@ def wall_offset_ns():
 
 
 def lock_text():
-    return pd_engine_lock_text()
+    return pd_text_lock()
 
 
 @no_gc_clear                        # a thread may be using its memory until the last owner goes
@@ -322,7 +322,7 @@ cdef class GridReader:
         """Encodes what is new: (bytes, index of the first frame, frames, newest t_ns or None)."""
         cdef uint64_t until = pd_ring_next(&self.grid.ring)
         cdef uint64_t oldest = pd_ring_oldest(&self.grid.ring)
-        cdef size_t frame_bytes = 24 + 4 * self.n_channels
+        cdef size_t frame_bytes = PD_FRAME_BYTES(self.n_channels)
         cdef pd_grid *frame = <pd_grid *>&self.frame[0]
         if self.next < oldest:
             self.overrun += oldest - self.next

@@ -103,6 +103,14 @@ cdef extern from "pd_spsc.h" nogil:
     int pd_spsc_init(pd_spsc *queue, void *buffer, uint32_t n)
     int64_t pd_spsc_take(pd_spsc *queue, void *out, uint32_t room)
 
+cdef extern from "pd_peer.h" nogil:
+    struct pd_peer:
+        int fd
+
+cdef extern from "pd_post.h" nogil:
+    struct pd_post:
+        uint64_t untold
+
 cdef extern from "pd_port.h" nogil:
     enum:
         PD_DO_ADD
@@ -118,14 +126,15 @@ cdef extern from "pd_port.h" nogil:
         uint64_t seq
         int64_t value
     struct pd_connection:
-        int fd
+        pd_peer peer
     struct pd_port_session:
         pd_session *session
     struct pd_port_due:
         int64_t t_ns
     struct pd_port:
         pd_hist lateness, loops
-        uint64_t published, dropped, untold
+        pd_post post
+        uint64_t published, dropped
         uint32_t n_connections
         int promote_error
     int pd_port_init(pd_port *port, pd_connection *connections, uint32_t max_connections,

@@ -428,7 +428,7 @@ cdef class Port:
 
     @property
     def untold(self):
-        return self.port.untold
+        return self.port.post.untold
 
     @property
     def n_connections(self):

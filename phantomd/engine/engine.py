@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phantomd.config import Config, GridConfig
-from phantomd.contracts import GRID_HZ, DeviceSpec, EegHeader
+from phantomd.contracts import DeviceSpec
 from phantomd.core import engine as core
 from phantomd.core.engine import Source
 from phantomd.core.intake import Intake, Pump
@@ -77,11 +78,14 @@ class Engine:
         self._serial = 0
         #: Told of each plan, by its serial number, before any step can use it.
         self.observer: Callable[[int], None] | None = None
+        #: Goes around each change of a slot's grid; slot and grid are what they will be at its end.
+        self.changing: Callable[[Slot], AbstractContextManager[None]] = lambda _: nullcontext()
         self.ledger = Ledger()
         self.ledger.add("tick", self._core.tick_lateness)
         self.ledger.add("heartbeat", self._core.beat_lateness)
         self.ledger.add("tick-work", self._core.work)
-        self._eeg_lateness = self.ledger.stage("eeg", EEG_DEADLINE_NS)
+        #: Of the frames of slot 0: who publishes them adds.
+        self.eeg_lateness = self.ledger.stage("eeg", EEG_DEADLINE_NS)
         self.slots: list[Slot] = [self._idle_slot(0, self._montage)]
         self._note_lock(self._core.lock_error, "tick-memory")
         self._replan()
@@ -89,7 +93,7 @@ class Engine:
     # -- life --------------------------------------------------------------------------------------
 
     def start(self, notify_fd: int) -> None:
-        """Starts the tick thread; ``notify_fd`` is an eventfd that it tells of news."""
+        """Starts the tick thread; it writes the eventfd ``notify_fd`` when there is news."""
         locked = core.lock_text()
         self._note_lock(-locked if locked < 0 else 0, "tick-memory")
         for ring in (self._core.events, *(slot.grid for slot in self.slots)):
@@ -109,14 +113,14 @@ class Engine:
         """What the system refused, each with what to do about it."""
         notes = dict(self._degraded)
         if self._core.promote_error:
-            notes["tick-priority"] = _refused(
+            notes["tick-priority"] = refused(
                 f"SCHED_FIFO {self._realtime.tick_priority} for the tick",
                 self._core.promote_error,
                 "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
             )
         for slot in self.slots:
             if slot.pump is not None and slot.pump.promote_error:
-                notes["intake-priority"] = _refused(
+                notes["intake-priority"] = refused(
                     f"SCHED_FIFO {self._realtime.intake_priority} for the intake",
                     slot.pump.promote_error,
                     "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
@@ -125,7 +129,7 @@ class Engine:
 
     def _note_lock(self, error: int, name: str) -> None:
         if error and not self._virtual:
-            self._degraded[name] = _refused(
+            self._degraded[name] = refused(
                 "locking memory", error, "raise LimitMEMLOCK or `ulimit -l`; see docs/realtime.md"
             )
 
@@ -146,9 +150,10 @@ class Engine:
         spec = device.spec if spec is None else spec
         slot = self._free_slot(number, spec.labels)
         if spec.labels != slot.labels:
-            slot.labels = spec.labels
-            slot.epoch = uuid.uuid4()
-            slot.grid = self._new_grid(len(spec.labels), slot.grid.next)
+            with self.changing(slot):
+                slot.labels = spec.labels
+                slot.epoch = uuid.uuid4()
+                slot.grid = self._new_grid(len(spec.labels), slot.grid.next)
         intake = device.driver.intake
         slot.signal = signal_ring(spec, intake.next)
         slot.source = self._new_source(slot, spec, intake)
@@ -262,14 +267,8 @@ class Engine:
 
     def reader(self, slot: Slot) -> core.GridReader:
         """From now on, for one subscriber."""
-        lateness = self._eeg_lateness if slot.number == 0 else None
+        lateness = self.eeg_lateness if slot.number == 0 else None
         return core.GridReader(slot.grid, deadline_ns=EEG_DEADLINE_NS, lateness=lateness)
-
-    def header(self, slot: Slot, reader: core.GridReader) -> EegHeader:
-        """What a subscriber of this slot's stream gets first."""
-        return EegHeader(
-            slot.labels, float(GRID_HZ), core.wall_offset_ns(), reader.next, slot.epoch.bytes
-        )
 
     @property
     def next_event(self) -> int:
@@ -313,5 +312,5 @@ class Engine:
         self._serial = self._core.set_plan([slot.source for slot in self.slots])
 
 
-def _refused(what: str, error: int, hint: str) -> str:
+def refused(what: str, error: int, hint: str) -> str:
     return f"{what} was refused ({os.strerror(error)}): {hint}"

@@ -19,11 +19,11 @@ import numpy as np
 from phantomd.contracts import Event
 from phantomd.core.gauntlet import NOBODY, WHAT, Port, Session, Stress
 from phantomd.engine.beside import beside
+from phantomd.engine.orders import Orders
 from phantomd.errors import SessionError, SessionExists, TooManySessions, UnknownSession
 from phantomd.gauntlet.codes import checked, new_code
 from phantomd.gauntlet.dataset import Dataset
 from phantomd.gauntlet.datasets import DEFAULT, Datasets, LiveSource
-from phantomd.gauntlet.orders import Orders
 from phantomd.gauntlet.saying import session_event
 from phantomd.gauntlet.stress import Level, StressConfig, compiled
 

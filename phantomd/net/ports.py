@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from phantomd.config import GauntletConfig, StreamsConfig
+from phantomd.config import GauntletConfig, RealtimeConfig, StreamsConfig
 from phantomd.contracts import PORTS, Event, StreamStatus
+from phantomd.core.hist import Histogram
+from phantomd.net.eeg import EegPort, Grid
 from phantomd.net.messages import Messages, Receive
 from phantomd.net.spikes import SpikesPort
-from phantomd.net.stream import StreamServer, eeg_opening
-
-#: Two seconds of the grid.
-EEG_HISTORY = 256
 
 
 class Stream(Protocol):
@@ -28,27 +26,29 @@ class Stream(Protocol):
 
 
 class Ports:
-    """``frames`` and ``messages`` make a stream each, before ``start``."""
+    """``eeg``, ``spikes`` and ``messages`` make a stream each, before ``start``."""
 
     def __init__(self, config: StreamsConfig, epoch_hex: str) -> None:
         self._config = config
         self._epoch_hex = epoch_hex
         self.streams: dict[str, Stream] = {}
-        self._servers: list[StreamServer] = []
+        self._servers: list[Messages] = []
 
-    def frames(self, greet: Callable[[], bytes]) -> StreamServer:
-        """7069."""
-        stream = StreamServer(
-            "eeg",
+    def eeg(
+        self, config: RealtimeConfig, slot: Callable[[], Grid], lateness: Histogram, loop_fd: int
+    ) -> EegPort:
+        """7069. ``lateness``: of each frame; ``loop_fd`` is written when the tick's are out."""
+        stream = EegPort(
             self._config.host,
             self._port("eeg"),
-            greet=greet,
-            history=EEG_HISTORY,
-            opening=eeg_opening,
+            slot,
+            lateness=lateness,
+            loop_fd=loop_fd,
             max_clients=self._config.max_clients,
+            priority=config.frames_priority,
+            cpu=config.frames_cpu,
         )
         self.streams["eeg"] = stream
-        self._servers.append(stream)
         return stream
 
     def spikes(

@@ -8,10 +8,8 @@ All of it belongs to the event loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import resource
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -21,6 +19,7 @@ from phantomd.contracts import Event, StreamStatus
 from phantomd.core.engine import now_ns, wall_offset_ns
 from phantomd.core.gauntlet import LEFT, REFUSALS, WHY, Port
 from phantomd.core.hist import Histogram
+from phantomd.engine.orders import Orders
 from phantomd.errors import (
     AnsweredTwice,
     AnswerTooOld,
@@ -35,10 +34,9 @@ from phantomd.errors import (
     TooManyClients,
 )
 from phantomd.gauntlet.datasets import Datasets
-from phantomd.gauntlet.orders import Orders
 from phantomd.gauntlet.session import Live, Sessions
 from phantomd.net.envelope import Envelope
-from phantomd.net.listen import Farewells, Listener, listening, prepare
+from phantomd.net.threaded import ThreadedPort
 
 if TYPE_CHECKING:
     from phantomd.core.gauntlet import PortEvent
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWEEP_S = 30.0
-#: Of the daemon besides this port: other streams, devices, files.
-_OTHER_DESCRIPTORS = 1024
 #: A thousand clients may come at once, and the loop has others to serve.
 _EVENTS_A_TURN = 32
 #: Lines of sessions on ``events``: so many at once, and so many a second.
@@ -63,17 +59,8 @@ _WHY = {
 }
 
 
-def _allow_descriptors(n: int) -> None:
-    """The usual soft limit is 1024; the hard one may be raised to without asking anybody."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < n:
-        most = n if hard == resource.RLIM_INFINITY else min(n, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-
-
-class SpikesPort:
-    """``start``, then it streams until ``close``; the interface of a StreamServer. ``emit`` takes
-    lines of ``events``."""
+class SpikesPort(ThreadedPort):
+    """``emit`` takes lines of ``events``."""
 
     def __init__(
         self,
@@ -88,31 +75,19 @@ class SpikesPort:
         priority: int = 0,
         cpu: int = -1,
     ) -> None:
-        self.name = "spikes"
-        self.host = host
-        self.port = port
+        super().__init__("spikes", host, port, max_clients=max_clients, priority=priority, cpu=cpu)
         self.envelope = Envelope("spikes", epoch_hex, json=False)
         self.datasets = Datasets(home)
-        self._max_clients = max_clients
-        self._priority = priority
-        self._cpu = cpu
         self._emit = emit
-        self._notify_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.core = Port(max_sessions, max_clients, self._notify_fd)
+        self.core = self._core = Port(max_sessions, max_clients, self._notify_fd)
         self.orders = Orders(self.core)
         self.sessions = Sessions(
             self.core, self.orders, self.datasets, self._say, limit=max_sessions
         )
-        self._free = list(range(max_clients - 1, -1, -1))
-        self._sockets: dict[int, socket.socket] = {}
-        self._half_closed: dict[int, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._allowance = float(_SAID_AT_ONCE)
         self._allowed_s = 0.0
         self._unsaid = 0
-        self._full = False
-        self._listener: Listener | None = None
-        self._running = False
 
     @property
     def lateness(self) -> Histogram:
@@ -134,33 +109,13 @@ class SpikesPort:
 
     async def start(self) -> None:
         """Raises PortInUse, PortNotAllowed, ConfigError, OSError."""
-        self._loop = asyncio.get_running_loop()
-        self._farewells = Farewells(self._max_clients)
-        _allow_descriptors(self._max_clients + _OTHER_DESCRIPTORS)
-        sock = await listening(self.name, self.host, self.port)
-        self.port = sock.getsockname()[1]
-        self._loop.add_reader(self._notify_fd, self._told)
-        self.core.start(self._priority, self._cpu)
-        self._running = True
-        self._listener = Listener(sock, self.name, self._accepted)
+        await super().start()
         self._sweeper = self._loop.create_task(self._sweep())
 
-    async def close(self, flush_s: float = 0.3) -> None:
-        """Stop listening, and give readers what is queued, then FIN."""
-        if self._listener is None:
-            return
-        self._listener.close()
-        self._listener = None
+    def _tidy(self) -> None:
         self._sweeper.cancel()
         for task in tuple(self._tasks):
             task.cancel()
-        self.orders.give("end-all")
-        await self.orders.done()
-        self.core.stop()
-        self._running = False
-        self._loop.remove_reader(self._notify_fd)
-        os.close(self._notify_fd)
-        await self._farewells.finish(flush_s)
 
     def status(self) -> StreamStatus:
         return StreamStatus(self.core.n_connections, self.core.published, self.core.dropped)
@@ -185,27 +140,15 @@ class SpikesPort:
 
     # -- arriving and leaving ----------------------------------------------------------------------
 
-    def _accepted(self, sock: socket.socket) -> None:
-        try:
-            prepare(sock)
-        except OSError:  # it has already gone
-            sock.close()
-            return
-        if not self._free:
-            self._make_room()
-            self._turn_away(sock)
-            return
-        self._full = False
-        number = self._free.pop()
-        self._sockets[number] = sock
-        self._begin(self._join(number, sock))
+    def _take(self, number: int, sock: socket.socket) -> None:
+        self._spawn(self._join(number, sock))
 
     async def _join(self, number: int, sock: socket.socket) -> None:
         try:
             live = await self.sessions.default()
         except BaseException as error:
             del self._sockets[number]
-            self._free.append(number)
+            self._give_back(number)
             if not isinstance(error, PhantomError):
                 sock.close()
                 raise
@@ -234,53 +177,32 @@ class SpikesPort:
         rate_hz = 1e9 / live.source.bins.bin_ns
         return self.envelope.metadata(rate_hz, now_ns(), wall_offset_ns(), live.metadata())
 
-    def _make_room(self) -> None:
-        """Who has closed a half may have closed wholly: one such goes, for who tries again."""
-        for number in self._half_closed:
-            self.orders.give("end", connection=number)
-            del self._half_closed[number]
-            return
-
-    def _turn_away(self, sock: socket.socket) -> None:
-        if not self._full:
-            self._full = True
-            log.warning("spikes has %d clients: no more are taken", self._max_clients)
-        error = TooManyClients(
-            f"spikes has {self._max_clients} clients already",
-            hint="close some, or raise streams.max_clients",
+    def _too_many(self) -> bytes:
+        return self._closing(
+            TooManyClients(
+                f"spikes has {self._max_clients} clients already",
+                hint="close some, or raise streams.max_clients",
+            )
         )
-        self._farewells.add(sock, self._closing(error))
 
-    def _left(self, number: int, why: str, rest: bytes) -> None:
-        sock = self._sockets.pop(number)
-        self._free.append(number)
-        self._half_closed.pop(number, None)
-        if why == "gone":
-            sock.close()
-            return
+    def _ends(self, number: int, why: str, rest: bytes) -> None:
         error: ControlError | None = None
         if why == "bad-frame":
             error = BadFrame("these bytes are no MessagePack map", hint=_SHAPE)
         elif why == "too-big":
             error = TooBig("a message of more than 4096 bytes or 8 levels", hint=_SHAPE)
-        self._farewells.add(sock, rest + (self._closing(error) if error else b""))
+        last = rest + (self._closing(error) if error else b"")
+        self._left(number, None if why == "gone" else last)
 
     # -- what the thread tells ---------------------------------------------------------------------
 
-    def _told(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._notify_fd)
-        self._take_events()
-
-    def _take_events(self) -> None:
+    def _take_news(self) -> bool:
         events = self.core.take_events(_EVENTS_A_TURN)
         for event in events:
             try:
                 self._take_event(event)
             except Exception:  # the next is somebody else's
                 log.exception("spikes: %r was lost to an error", event[0])
-        if len(events) == _EVENTS_A_TURN:
-            self._loop.call_soon(self._take_events)
         if self._unsaid and self._may_say():
             unsaid, self._unsaid = self._unsaid, 0
             self._emit(
@@ -291,14 +213,15 @@ class SpikesPort:
                     fields={"what": "left-out", "count": unsaid},
                 )
             )
+        return len(events) == _EVENTS_A_TURN
 
     def _take_event(self, event: PortEvent) -> None:
         what, connection, session, code, why, count, seq, value, message = event
         match what:
             case "left":
-                self._left(connection, LEFT[code], message)
+                self._ends(connection, LEFT[code], message)
             case "attach":
-                self._begin(self._attach(connection, message.decode(errors="replace")))
+                self._spawn(self._attach(connection, message.decode(errors="replace")))
             case "refused":
                 error = self._refusal(REFUSALS[code], WHY[why], seq, count, session)
                 self._reply(connection, error)
@@ -307,7 +230,7 @@ class SpikesPort:
             case "done":
                 self.orders.finish(value)
             case "half":
-                self._half_closed[connection] = None
+                self._half(connection)
 
     def _refusal(
         self, refusal: str, why: str, seq: int, count: int, session: int | None
@@ -368,7 +291,7 @@ class SpikesPort:
         else:
             self._unsaid += 1
 
-    def _begin(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

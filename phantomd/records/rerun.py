@@ -88,7 +88,7 @@ def _recording(
     engine = Engine(config, START_NS, virtual=True, analyse=partial(make_analysis, config))
     slot = engine.attach(device, number=0)
     emit = partial(_emit, ports)
-    publisher = Publisher(engine, ports.frames, emit)
+    publisher = Publisher(engine, emit, frames=ports.frames)
     stages = make_stages(
         lambda: engine.slots,
         lambda: engine.slots[0],

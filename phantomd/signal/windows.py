@@ -57,8 +57,6 @@ class WindowStage:
         self._readers: dict[int, _Reader] = {}
         self._listeners: list[Callable[[FeatureWindow, Window], None]] = []
         self._extra: list[Measure] = []
-        #: Called between two measures: who has more urgent things to do does them.
-        self.breathe: Callable[[], None] = lambda: None
         #: Windows that were overwritten before they were read.
         self.lost = 0
 
@@ -105,7 +103,6 @@ class WindowStage:
         for measure in (*reader.measures, *self._extra):
             for name, value in measure(window).items():
                 features[name] = _or_none(value)
-            self.breathe()
         dropout_rate = window.dropout_rate
         artifacts, flags = _judge(window)
         reject = bool(window.flags & (REJECTED | TIMED_OUT | FILLING))

@@ -320,7 +320,7 @@ static void test_plans_are_swapped_and_freed_while_it_runs(void)
 
 static void test_locking_the_text_gives_bytes_or_the_reason(void)
 {
-    int64_t locked = pd_engine_lock_text();
+    int64_t locked = pd_text_lock();
     CHECK(locked > 0 || locked == -EPERM || locked == -ENOMEM || locked == -EAGAIN, "%lld",
           (long long)locked);
 }

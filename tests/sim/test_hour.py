@@ -27,7 +27,7 @@ def test_virtual_time_gives_each_frame_once_and_on_time() -> None:
     engine.attach(Simulator(config, start_ns=T0_NS))
     pieces: list[bytes] = []
     events: list[Event] = []
-    publisher = Publisher(engine, lambda data, _n: pieces.append(data), events.append)
+    publisher = Publisher(engine, events.append, frames=lambda data, _n: pieces.append(data))
     start = time.perf_counter()
     now_ns, end_ns = T0_NS, T0_NS + SECONDS * 10**9 + 10**9
     while now_ns < end_ns and (publisher.newest_ns or 0) < end_ns - 10**9 - GRID_NS:

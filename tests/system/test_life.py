@@ -128,7 +128,7 @@ def test_another_layout_closes_connections_and_the_index_goes_on(run, daemon_at,
             await events.until("device", f"open: {rate_hz} Hz, 4 channels")
             await daemon.stop()
             n_frames = len(await again.read_rest()) // header.frame_bytes
-            published = daemon.ports.streams["eeg"].next_seq
+            published = daemon.ports.streams["eeg"].status().published
             assert header.first_index + n_frames == published, "each instant exactly once"
 
     run(go())

@@ -375,7 +375,7 @@ def test_the_publisher_hands_on_frames_and_events_in_order() -> None:
     engine, board = virtual(), Board()
     pieces: list[bytes] = []
     events: list[Event] = []
-    publisher = Publisher(engine, lambda data, _n: pieces.append(data), events.append)
+    publisher = Publisher(engine, events.append, frames=lambda data, _n: pieces.append(data))
     assert publisher.newest_ns is None
     engine.attach(board)
     for now_ns in range(T0_NS, T0_NS + 3 * S, PERIOD_NS):

@@ -272,18 +272,6 @@ def test_what_can_not_be_analysed_is_an_error_of_the_configuration(setting):
     assert refused.value.hint
 
 
-def test_more_urgent_things_are_done_between_two_measures():
-    bench = Bench()
-    bench.run(0.0, 1.5)
-    measured, breaths = [], []
-    for name in ("one", "two"):
-        bench.stage.measure(lambda window, name=name: measured.append(window.index) or {})
-    bench.stage.breathe = lambda: breaths.append(len(measured))
-    bench.run(1.5, 2.5)
-    assert len(measured) >= 6
-    assert set(range(1, len(measured) + 1)) <= set(breaths)  # behind each of them
-
-
 def test_a_band_beyond_the_device_s_rate_is_left_out_there():
     config = Config()
     spec = Board().spec

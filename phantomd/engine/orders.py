@@ -1,29 +1,36 @@
-"""Orders to the sessions' thread: kept when its queue is full, and waited for where it matters."""
+"""Orders to a thread of the core: kept when its queue is full, and waited for where it matters."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any
-
-from phantomd.core.gauntlet import Port
+from collections.abc import Callable
+from typing import Any, Protocol
 
 #: Between two looks at a full queue.
 _AGAIN_S = 0.001
 
 
+class Ordered(Protocol):
+    """Who takes orders; ``ticket`` among them, whose ``value`` it gives back at its turn."""
+
+    @property
+    def order(self) -> Callable[..., bool]:
+        """By name, with what belongs to it. False: its queue is full."""
+
+
 class Orders:
     """Belongs to the event loop. Orders are carried out in the order in which they were given."""
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
+    def __init__(self, core: Ordered) -> None:
+        self._core = core
         self._waiting: deque[tuple[str, dict[str, Any]]] = deque()
         self._again: asyncio.TimerHandle | None = None
         self._tickets: dict[int, asyncio.Future[None]] = {}
         self._next_ticket = 0
 
     def give(self, what: str, **how: Any) -> None:
-        if self._waiting or not self._port.order(what, **how):
+        if self._waiting or not self._core.order(what, **how):
             self._waiting.append((what, how))
             if self._again is None:
                 self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._retry)
@@ -46,7 +53,7 @@ class Orders:
         self._again = None
         while self._waiting:
             what, how = self._waiting[0]
-            if not self._port.order(what, **how):
+            if not self._core.order(what, **how):
                 self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._retry)
                 return
             self._waiting.popleft()
