@@ -93,13 +93,14 @@ class _Frames:
             return []
         assert self.header is not None
         whole = len(self._data) - len(self._data) % self._frame_bytes
-        data, self._data = self._data[:whole], self._data[whole:]
+        rows = self._data[:whole]
+        del self._data[:whole]
         n_channels = len(self.header.labels)
         frames = []
         # They mostly come one by one: whoever waits for one has it after a few microseconds.
         for at in range(0, whole, self._frame_bytes):
-            index, t_ns, flags, age_us = _FRAME.unpack_from(data, at)
-            values = np.frombuffer(data, _FLOAT32, n_channels, at + _FRAME.size)
+            index, t_ns, flags, age_us = _FRAME.unpack_from(rows, at)
+            values = np.frombuffer(rows, _FLOAT32, n_channels, at + _FRAME.size)
             lost = index - self._expected
             self.lost += lost
             self._expected = index + 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from served import WAIT_S, Host
+from served import WAIT_S, Host, eeg_opening
 
 from phantomd.contracts import (
     GRID_NS,
@@ -37,7 +37,7 @@ from phantomd.net.methods import (
     PanicSetParams,
 )
 from phantomd.net.rpc import Method, NoParams
-from phantomd.net.stream import StreamServer, eeg_opening, json_opening, msgpack_opening
+from phantomd.net.stream import StreamServer, json_opening, msgpack_opening
 
 EPOCH = "0123456789abcdef" * 2
 #: Wall clock 1 s ahead of the monotonic one, both since 1970.
@@ -118,7 +118,11 @@ class FakeDaemon:
         return asyncio.run_coroutine_threadsafe(wait(), self.host.loop)
 
     def publish_frames(self, data: list[bytes]) -> None:
-        self.eeg.publish(b"".join(data), len(data))
+        for one in data:
+            self.eeg.publish(one)
+
+    def end_frames(self) -> None:
+        self._ended = asyncio.ensure_future(self.eeg.close())
 
     def say_event(self) -> None:
         self._say("events", {"kind": "gap", "level": "warning", "message": "3 lost"})

@@ -12,6 +12,8 @@ from typing import Any, Self, TypeVar
 import msgpack
 import uvloop
 
+from phantomd.contracts import EEG_MAGIC
+
 T = TypeVar("T")
 WAIT_S = 10.0
 _clients: list[socket.socket] = []
@@ -70,6 +72,13 @@ class Host:
                     await asyncio.sleep(0)
 
         self.wait(look())
+
+
+def eeg_opening(start: bytes) -> bool | None:
+    """For a StreamServer that stands in for 7069: whether bytes can begin a frame stream."""
+    if len(start) >= len(EEG_MAGIC):
+        return start.startswith(EEG_MAGIC)
+    return None if EEG_MAGIC.startswith(start) else False
 
 
 def client(family: socket.AddressFamily) -> socket.socket:

@@ -18,14 +18,25 @@ from phantomd.errors import PhantomError
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
 
 
 def finite(value: Any) -> Any:
     """A value that both formats can carry: floats finite or None, keys strings, NumPy scalars and
     arrays as numbers and lists, Structs as maps."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None or kind is bytes:
+    if kind is float:
+        return value if value - value == 0.0 else None
+    if kind in _PLAIN:
         return value
+    if kind is dict:
+        return {
+            # Most of a message is this: the names and numbers of a window's features.
+            key if type(key) is str else str(key): (
+                item if type(item) is float and item - item == 0.0 else finite(item)
+            )
+            for key, item in value.items()
+        }
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -33,13 +44,22 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
     if isinstance(value, msgspec.Struct):
-        return {
-            field.encode_name: finite(getattr(value, field.name))
-            for field in msgspec.structs.fields(value)
-        }
+        return {key: finite(getattr(value, name)) for key, name in _fields(kind)}
     if hasattr(value, "tolist"):
         return finite(value.tolist())
     return msgspec.to_builtins(value)
+
+
+#: Names of the fields of a Struct, on the wire and in Python.
+_known: dict[type[msgspec.Struct], tuple[tuple[str, str], ...]] = {}
+
+
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, str], ...]:
+    names = _known.get(kind)
+    if names is None:
+        names = tuple((field.encode_name, field.name) for field in msgspec.structs.fields(kind))
+        _known[kind] = names
+    return names
 
 
 class Envelope:

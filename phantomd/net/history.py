@@ -48,10 +48,6 @@ class History:
         self.base += 1
         return self._messages.popleft()
 
-    def clear(self) -> None:
-        self._messages.clear()
-        self.base = self.head
-
     def after(self, cursor: int) -> Iterable[bytes]:
         return (message for message, _ in islice(self._messages, cursor - self.base, None))
 

@@ -15,7 +15,7 @@ import logging
 import socket
 from collections.abc import Callable
 
-from phantomd.contracts import EEG_MAGIC, StreamStatus
+from phantomd.contracts import StreamStatus
 from phantomd.errors import BadFrame, PhantomError, TooManyClients
 from phantomd.net.history import History, Subscriber
 from phantomd.net.listen import Farewells, Listener, listening, prepare
@@ -24,17 +24,12 @@ log = logging.getLogger(__name__)
 
 _RECV_BYTES = 16 * 1024
 _OWN_MESSAGES = 64
+#: Of first bytes that are not judged yet (white space before a line of JSON).
+_OPENING_BYTES = 8
 #: The state of a connection that was reset or given up (tcp_states.h); first byte of tcp_info.
 _TCP_CLOSE = 7
 
 Opening = Callable[[bytes], bool | None]
-
-
-def eeg_opening(start: bytes) -> bool | None:
-    """Whether bytes can begin a frame stream: True yes, False no, None more are needed."""
-    if len(start) >= len(EEG_MAGIC):
-        return start.startswith(EEG_MAGIC)
-    return None if EEG_MAGIC.startswith(start) else False
 
 
 def json_opening(start: bytes) -> bool | None:
@@ -55,10 +50,10 @@ def _dead(sock: socket.socket) -> bool:
 class StreamServer:
     """A port with its subscribers.
 
-    ``greet`` makes what each connection gets first, which will be followed by the next message
-    published (so that is its ``first_index``); ``history`` is how many messages a client may be
-    behind (2 s of the stream, at least 64 where messages come on events); ``gap(first_seq, count)``
-    makes the message in place of lost ones (None: the stream's own indices tell);
+    ``greet`` makes what each connection gets first; ``history`` is how many messages a client may
+    be behind (2 s of the stream, at least 64 where messages come on events);
+    ``gap(first_seq, count)`` makes the message in place of lost ones (None: the messages' own
+    numbers tell);
     ``refuse`` makes the message for an error (None: the connection is just closed); ``opening``
     judges a client's first bytes; ``receive(client, data)`` takes what clients of a two-way stream
     send, and may raise a PhantomError, which is answered, and closes the connection where the error
@@ -113,22 +108,11 @@ class StreamServer:
         self.port = sock.getsockname()[1]
         self._listener = Listener(sock, self.name, self._accepted)
 
-    def publish(self, data: bytes, n_messages: int = 1) -> None:
-        """Append ``n_messages`` messages of equal size to the stream; each can be lost by itself.
-
-        They are sent when the loop comes round: one ``send`` a client, however often a callback
-        publishes.
-        """
-        if n_messages == 1:
-            self._append(data, self.next_seq)
-            self.next_seq += 1
-        elif n_messages > 1:
-            size, odd = divmod(len(data), n_messages)
-            if odd:
-                raise ValueError(f"{len(data)} bytes are not {n_messages} messages of one size")
-            for at in range(0, len(data), size):
-                self._append(data[at : at + size], self.next_seq)
-                self.next_seq += 1
+    def publish(self, message: bytes) -> None:
+        """Append a message to the stream. It is sent when the loop comes round: one ``send`` a
+        client, however often a callback publishes."""
+        self._append(message, self.next_seq)
+        self.next_seq += 1
 
     def announce(self, message: bytes) -> None:
         """Append a message without a sequence number (``clock``, ``session``). A client that loses
@@ -175,13 +159,6 @@ class StreamServer:
             if client.owed(self._history):
                 self._block(client)
         self._flushed = head
-
-    def restart(self) -> None:
-        """The epoch changed: every connection gets what was published until now, then FIN. Whoever
-        connects from now on gets the new greeting."""
-        self._end_all()
-        self._history.clear()
-        self._flushed = self._history.head
 
     def status(self) -> StreamStatus:
         self._sweep()
@@ -262,7 +239,7 @@ class StreamServer:
             if fits is False:
                 self._reject(client, self._not_ours(start))
                 return
-            client.opening = start[: len(EEG_MAGIC)] if fits is None else None
+            client.opening = start[:_OPENING_BYTES] if fits is None else None
         if self._receive is not None:
             try:
                 self._receive(client, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -62,7 +63,7 @@ class Layout:
     has_artifacts: bool
     mains_hz: float
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         return tuple(self.device.labels[pick] for pick in self.picks)
 
@@ -84,14 +85,18 @@ class Layout:
         return self._part(values, 3).reshape(-1, SCORES)
 
     def _part(self, values: Floats, part: int) -> Floats:
+        return values[self._parts[part]]
+
+    @cached_property
+    def _parts(self) -> tuple[slice, ...]:
         sizes = (
             len(self.bands) * len(self.picks),
             self.subbands * len(self.windows_s) * len(self.targets_hz),
             len(self.picks) * PHASES if self.ref_hz else 0,
             len(KINDS) * SCORES if self.has_artifacts else 0,
         )
-        ends = tuple(accumulate(sizes))
-        return values[ends[part] - sizes[part] : ends[part]]
+        ends = accumulate(sizes)
+        return tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
 
 
 def layout_of(config: Config, spec: DeviceSpec) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ FILLING, TIMED_OUT, REJECTED, RELOCKED, ARTIFACT = 1, 2, 4, 8, 16
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Window:
     """``samples``: µV, [n, values]; NaN where a sample was lost and not bridged."""
 
@@ -67,13 +68,16 @@ class Window:
         first, until = self.native
         return not self.flags & (FILLING | TIMED_OUT) and len(self.samples) == until - first > 0
 
-    @property
+    @cached_property
     def eeg(self) -> Floats:
-        """Samples of the channels that are analysed, referred as configured: [n, channels]."""
+        """Samples of the channels that are analysed, referred as configured: [n, channels]. Who
+        has use for it, and several measures have, must not write it."""
         picked = self.samples[:, list(self.layout.picks)]
         if self.layout.reference:
             picked = picked - self.samples[:, list(self.layout.reference)].mean(axis=1)[:, None]
-        return np.ascontiguousarray(picked)
+        eeg = np.ascontiguousarray(picked)
+        eeg.flags.writeable = False
+        return eeg
 
     @property
     def dropout_rate(self) -> float:

@@ -366,7 +366,7 @@ def test_tap_raw_hands_the_bytes_on(daemon, capsysbinary):
 
     def publish():
         daemon.publish_frames(frames(100, 4))
-        daemon.eeg.restart()
+        daemon.end_frames()
 
     daemon.when_subscribed(daemon.eeg, publish)
     assert run(["tap", "eeg", "--raw"]) == 3  # the daemon closed it
@@ -383,7 +383,7 @@ def test_a_stream_that_the_daemon_has_not_is_named_with_those_it_has(daemon, cap
 
 
 def test_a_stream_that_the_daemon_closes_is_status_3(daemon, capsys):
-    daemon.when_subscribed(daemon.eeg, daemon.eeg.restart)
+    daemon.when_subscribed(daemon.eeg, daemon.end_frames)
     assert run(["tap", "eeg"]) == 3
     assert "the daemon closed eeg" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import msgpack
 import msgspec
 import numpy as np
 import pytest
-from served import Host
+from served import Host, eeg_opening
 
 from phantomd import client as client_module
 from phantomd.client import Control, aconnect, connect
@@ -28,7 +28,7 @@ from phantomd.errors import (
 from phantomd.net.control import ControlServer
 from phantomd.net.envelope import Envelope
 from phantomd.net.rpc import Method, NoParams
-from phantomd.net.stream import StreamServer, eeg_opening, json_opening, msgpack_opening
+from phantomd.net.stream import StreamServer, json_opening, msgpack_opening
 
 HEADER = EegHeader(("C3", "C4"), 128.0, 1000, 10, bytes(range(16)))
 
@@ -41,6 +41,13 @@ def host():
 
 def frame(index: int, *values: float, flags: int = 0) -> bytes:
     return struct.pack("<QqII2f", index, index * 7_812_500, flags, 350, *values)
+
+
+def put(server: StreamServer, data: bytes, n: int) -> None:
+    """So many messages of one size."""
+    size = len(data) // n
+    for at in range(0, len(data), size):
+        server.publish(data[at : at + size])
 
 
 def eeg(host: Host) -> StreamServer:
@@ -86,7 +93,7 @@ def test_the_header_is_what_the_server_sent(host):
 def test_an_index_jump_is_told_by_the_frame_and_summed(host):
     server = eeg(host)
     with connect("eeg", port=server.port) as stream:
-        host.call(server.publish, frame(12, 0, 0) + frame(13, 0, 0) + frame(20, 0, 0), 3)
+        host.call(put, server, frame(12, 0, 0) + frame(13, 0, 0) + frame(20, 0, 0), 3)
         assert [next(stream).lost for _ in range(3)] == [2, 0, 6]
         assert stream.lost == 8
 
@@ -99,7 +106,7 @@ def test_frames_larger_than_known_are_read_by_their_announced_size(host):
     )
     host.start(server)
     with connect("eeg", port=server.port) as stream:
-        host.call(server.publish, frame(10, 1, 2) + bytes(8) + frame(11, 3, 4) + bytes(8), 2)
+        host.call(put, server, frame(10, 1, 2) + bytes(8) + frame(11, 3, 4) + bytes(8), 2)
         assert [next(stream).values.tolist() for _ in range(2)] == [[1, 2], [3, 4]]
 
 
