@@ -84,6 +84,7 @@ class Served:
 def served(host):
     served = Served(host)
     yield served
+    host.wait(served.port.close())  # its thread writes the descriptor
     os.close(served.loop_fd)
 
 
