@@ -264,6 +264,42 @@ void pd_analysis_follow(struct pd_analysis *analysis, const struct pd_analysis *
     state->window_next = before->state->window_next;
 }
 
+void pd_analysis_learn(struct pd_analysis *analysis, uint64_t first, uint64_t until,
+                       int64_t grid_t0_ns)
+{
+    uint64_t words[PD_SIGNAL_WORDS(PD_MAX_VALUES)];
+    const struct pd_signal *sample = (const struct pd_signal *)words;
+    const int muted = analysis->muted;
+    uint64_t oldest = pd_ring_oldest(analysis->signal), next = pd_ring_next(analysis->signal);
+    analysis->muted = 1;
+    for (uint64_t i = first > oldest ? first : oldest; i < until && i < next; i++) {
+        if (pd_ring_read(analysis->signal, i, words)) continue;     /* gone meanwhile */
+        if (sample->t_ns != PD_NO_TIME) {
+            pd_analysis_begin(analysis, sample->t_ns, grid_t0_ns);
+            while (pd_analysis_end_ns(analysis, grid_t0_ns) <= sample->t_ns)
+                pd_analysis_close(analysis, sample->t_ns, grid_t0_ns, 0);
+        }
+        pd_analysis_take(analysis, i, sample->t_ns, sample->flags, sample->t_ns, sample->value);
+    }
+    analysis->muted = muted;
+}
+
+void pd_analysis_succeed(struct pd_analysis *analysis, const struct pd_analysis *before,
+                         int64_t grid_t0_ns)
+{
+    struct pd_analysis_state *state = analysis->state;
+    const struct pd_analysis_state *was = before->state;
+    pd_analysis_learn(analysis, state->next, was->next, grid_t0_ns);
+    if (analysis->config.step_ns == before->config.step_ns) {
+        analysis->muted = 1;                /* closed before its samples' successor was there */
+        while (state->window_next >= 0 && state->window_next < was->window_next)
+            pd_analysis_close(analysis, was->newest_ns, grid_t0_ns, 0);
+        analysis->muted = 0;
+        pd_analysis_follow(analysis, before);
+    }
+    state->artifact_until_ns = was->artifact_until_ns;
+}
+
 /* Sum of a band's squares over the window, or NaN. */
 static void read_powers(const struct pd_analysis *analysis, const struct pd_window *window,
                         uint32_t holes, double *out)

@@ -131,4 +131,14 @@ void pd_analysis_relocked(struct pd_analysis *analysis);
 /* The next window is the one that another analysis of the same source would have closed next. */
 void pd_analysis_follow(struct pd_analysis *analysis, const struct pd_analysis *before);
 
+/* Before it is in a plan: takes the samples [first, until) of the signal ring, or those of them that
+ * are still there, and closes the windows that they end, in silence. */
+void pd_analysis_learn(struct pd_analysis *analysis, uint64_t first, uint64_t until,
+                       int64_t grid_t0_ns);
+
+/* Tick: it takes the place of another one of the same source and signal ring. What that has taken
+ * since this one learnt, this one takes first; the next window is this one's. */
+void pd_analysis_succeed(struct pd_analysis *analysis, const struct pd_analysis *before,
+                         int64_t grid_t0_ns);
+
 #endif

@@ -103,12 +103,15 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
     struct pd_engine_state *state = &engine->state;
     struct pd_plan *plan = atomic_load_explicit(&engine->plan, memory_order_acquire);
     struct pd_spsc *tap = atomic_load_explicit(&engine->tap, memory_order_acquire);
+    uint32_t n = plan ? plan->n_sources : 0;
+    /* Here and not in the thread: both clocks must give the same bits. */
+    unsigned fp = pd_fp_enter();
+    for (uint32_t i = 0; i < n; i++)
+        pd_source_replace(plan->source[i], plan->analysis[i], state->grid_t0_ns);
     if (tap != engine->tap_begun) {
         engine->tap_begun = tap;
         if (tap) journal_state(engine, tap, now_ns, plan);
     }
-    /* Here and not in the thread: both clocks must give the same bits. */
-    unsigned fp = pd_fp_enter();
     uint64_t events_before = pd_ring_next(engine->events);
     account_lateness(engine, now_ns);
 
@@ -116,7 +119,6 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
         uint64_t serial;
         uint64_t seen[PD_MAX_SOURCES];
     } tick = { 0 };
-    uint32_t n = plan ? plan->n_sources : 0;
     int emitted = 0;
     int64_t wake_ns = state->beat_ns;
     for (uint32_t i = 0; i < n; i++) {

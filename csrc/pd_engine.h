@@ -3,7 +3,7 @@
  *
  * What a step does is the plan: an immutable list of sources, swapped by one
  * atomic pointer between two steps. Whoever swaps may free the old plan (and
- * sources that only it held) once `steps`, read after the swap, has grown by one,
+ * sources and analyses that only it held) once `steps`, read after the swap, has grown by one,
  * or, when no thread runs, at once.
  *
  * The step is C without locks, allocation or system calls. The thread adds the
@@ -28,6 +28,7 @@ struct pd_plan {
     uint64_t serial;
     uint32_t n_sources;
     struct pd_source *source[PD_MAX_SOURCES];
+    struct pd_analysis *analysis[PD_MAX_SOURCES];   /* behind each; NULL: what is there */
 };
 
 struct pd_engine_state {            /* plain: saved with the journal */

@@ -41,6 +41,7 @@ enum pd_journal_kind {
     PD_JOURNAL_SOURCE_STATE = 12,   /* tick: the source's arena */
     PD_JOURNAL_ENGINE_STATE = 13,   /* tick */
     PD_JOURNAL_PACKET = 14,         /* device: as SAMPLE, `index` is the packet's counter */
+    PD_JOURNAL_HISTORY = 15,        /* MessagePack: a piece of a slot's signal ring at the start */
 };
 
 struct pd_journal_file {

@@ -415,6 +415,14 @@ static void take_over(struct pd_source *source)
     source->before = NULL;
 }
 
+void pd_source_replace(struct pd_source *source, struct pd_analysis *analysis, int64_t grid_t0_ns)
+{
+    const struct pd_analysis *before = source->analysis;
+    if (analysis == NULL || analysis == before) return;
+    if (before) pd_analysis_succeed(analysis, before, grid_t0_ns);
+    source->analysis = analysis;
+}
+
 /* Windows whose samples are all there, without waiting for the one after them, and windows that
  * have waited long enough. Returns how many windows this step closed. */
 static int step_windows(struct pd_source *source, int64_t now_ns, uint64_t before)

@@ -91,6 +91,10 @@ void pd_source_warm(struct pd_source *source, uint64_t first, uint64_t until, in
  * Returns how many frames and windows it emitted. grid_t0_ns: the instant of grid index 0. */
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit);
 
+/* Tick, between two steps: this analysis is behind it from now on (NULL: the one that is). It has
+ * learnt from the signal ring that both have. */
+void pd_source_replace(struct pd_source *source, struct pd_analysis *analysis, int64_t grid_t0_ns);
+
 /* When the next frame is due. */
 int64_t pd_source_due(const struct pd_source *source, int64_t grid_t0_ns);
 

@@ -78,7 +78,7 @@ class MontageConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: Channels that the analysis leaves out, by label.
     bad: tuple[Label, ...] = ()
     #: Further bad channels are looked for every ten seconds, and shown in ``status`` and on
-    #: ``events``. The oracle does without them; the rest of the analysis does not.
+    #: ``events``. The analysis does without them until they are good again.
     auto_bad: bool = True
 
 
@@ -251,7 +251,24 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 #: What ``config.reload`` can change in a running daemon; the rest needs a restart.
-RELOADABLE = frozenset({"grid"})
+RELOADABLE = ("grid", "window", "analysis", "cca", "phase", "artifacts")
+#: The montage's labels are the ports', too.
+_RELOADABLE_MONTAGE = ("reference", "mains_hz", "bad", "auto_bad")
+
+
+def reloadable(key: str) -> bool:
+    """Whether a running daemon can change what this dotted key says."""
+    section, _, name = key.partition(".")
+    return section in RELOADABLE or (section == "montage" and name in _RELOADABLE_MONTAGE)
+
+
+def reloaded(old: Config, new: Config) -> Config:
+    """What a running daemon with the old configuration makes of the new one."""
+    montage = msgspec.structs.replace(
+        old.montage, **{name: getattr(new.montage, name) for name in _RELOADABLE_MONTAGE}
+    )
+    sections = {section: getattr(new, section) for section in RELOADABLE}
+    return msgspec.structs.replace(old, montage=montage, **sections)
 
 
 def load(path: str | os.PathLike[str] | None = None, settings: Iterable[str] = ()) -> Config:
@@ -379,9 +396,9 @@ def _nearest(key: str, at: str, known: Iterable[str]) -> str | None:
 
 
 def changes(old: Config, new: Config) -> list[str]:
-    """Dotted keys whose values differ."""
+    """Dotted keys whose values differ, or which only one of them has (bands by name)."""
     before, after = flat(old), flat(new)
-    return [key for key in after if before[key] != after[key]]
+    return [key for key in {**before, **after} if before.get(key) != after.get(key)]
 
 
 def flat(config: Config) -> dict[str, Any]:

@@ -14,14 +14,11 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from phantomd import __version__
-from phantomd.config import RELOADABLE, Config, changes, flat, load
+from phantomd.config import Config, changes, flat, load, reloadable, reloaded
 from phantomd.contracts import (
     PROTOCOL,
     Event,
@@ -44,6 +41,7 @@ from phantomd.engine.ledger import (
 )
 from phantomd.engine.part import Part
 from phantomd.engine.publish import Publisher, Waker
+from phantomd.engine.renewal import Renewals
 from phantomd.engine.supervisor import Supervisor
 from phantomd.engine.wallclock import WallClock
 from phantomd.errors import PhantomError
@@ -65,7 +63,7 @@ from phantomd.oracle.stage import FOCUS_HZ
 from phantomd.records.journals import Journals
 from phantomd.records.recording import Recorder
 from phantomd.records.stages import make_stages
-from phantomd.signal.analysis import make_analysis, prepare
+from phantomd.signal.analysis import KERNELS
 from phantomd.signal.aux import MESSAGES_HZ
 
 log = logging.getLogger(__name__)
@@ -97,17 +95,16 @@ class Daemon:
         self.control_path = control_path or _control_path(config)
         self._started_ns = time.monotonic_ns()
         self._epoch = uuid.uuid4()
+        self._reloading = asyncio.Lock()
         self._ready = False
         self._running: list[Step] = []
         self._degraded: list[str] = []
 
         self.panic = PanicLatch(config.state_dir)
         self._panic_switch = PanicSwitch(self.panic, self.emit)
-        self.engine = Engine(
-            config,
-            now_ns(),
-            analyse=partial(make_analysis, config),
-            prepare=partial(prepare, config),
+        self.engine = Engine(config, now_ns(), kernels=KERNELS)
+        self._renewals = Renewals(
+            self.engine, lambda slot: self.stages.windows.layout_changed(slot)
         )
         self._journals = Journals(
             self.engine, lambda: self.config, lambda: self.stages.oracle.baseline
@@ -147,6 +144,7 @@ class Daemon:
             self.emit,
             state_dir=config.state_dir,
             ledger=self.engine.ledger,
+            leave_out=self._renewals.leave_out,
         )
         self.recorder = Recorder(
             lambda: self.engine.slots[0],
@@ -183,11 +181,14 @@ class Daemon:
         """Of the stages behind the tick."""
         step_s = self.config.window.step_s
         self.ports.messages("aux", history=round(2 * MESSAGES_HZ) * MAX_SOURCES)
-        self.ports.messages(
+        self._features = self.ports.messages(
             "features",
             history=max(64, round(2 * MAX_SOURCES / step_s)),
             rate_hz=1 / step_s,
-            describe=lambda: {"window_s": self.config.window.length_s, "step_s": step_s},
+            describe=lambda: {
+                "window_s": self.config.window.length_s,
+                "step_s": self.config.window.step_s,
+            },
         )
         self.ports.messages("focus", history=64, rate_hz=float(FOCUS_HZ))
         self.ports.messages("trit", history=64, rate_hz=1.0)
@@ -218,6 +219,7 @@ class Daemon:
             ("ports", self.ports.start, lambda: self.ports.close(FLUSH_S)),
             ("tick", self._start_tick, self._stop_tick),
             ("journal", _nothing, self._journals.close),
+            ("analyses", _nothing, self._renewals.close),
             ("devices", self._start_devices, self.supervisor.stop),
             ("recordings", _nothing, self.recorder.close),
             ("LSL outlets", self.lsl.start, self.lsl.stop),
@@ -401,18 +403,25 @@ class Daemon:
     def show_config(self) -> dict[str, Any]:
         return flat(self.config)
 
-    def reload_config(self) -> dict[str, Any]:
+    async def reload_config(self) -> dict[str, Any]:
         """Reads the file again; what can change in a running daemon does, the rest is named."""
         new = load(self._config_path, self._settings)
         check_configured(new.devices, new.montage.labels)
-        changed = changes(self.config, new)
-        restart = [key for key in changed if key.partition(".")[0] not in RELOADABLE]
-        live = [key for key in changed if key not in restart]
-        if live:
-            self.recorder.settings_change()
-            self.engine.apply(new.grid)
-            self.config = msgspec.structs.replace(self.config, grid=new.grid)
+        async with self._reloading:
+            changed = changes(self.config, new)
+            live = [key for key in changed if reloadable(key)]
+            if live:
+                async with self.recorder.changing:
+                    await self._renewals.take(reloaded(self.config, new), self._settings_change)
+                said = f"new settings: {', '.join(live)}"
+                self.emit(Event("session", "info", said, fields={"changed": live}))
+        restart = [key for key in changed if key not in live]
         return {"changed": live, "needs_restart": restart}
+
+    def _settings_change(self, config: Config) -> None:
+        self.recorder.settings_change()
+        self.config = config
+        self._features.rate_hz = 1 / config.window.step_s
 
     async def scan(self) -> list[dict[str, Any]]:
         return await beside(scan, self.supervisor.infos())

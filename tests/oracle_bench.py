@@ -8,7 +8,7 @@ import numpy as np
 from boards import T0_NS
 from windows_bench import Bench, noise
 
-from phantomd.config import Config, OracleConfig
+from phantomd.config import Config, MontageConfig, OracleConfig
 from phantomd.contracts import Event
 from phantomd.oracle.stage import OracleStage
 
@@ -21,7 +21,8 @@ class Oracle:
     ) -> None:
         self.events: list[Event] = []
         self.lines: dict[str, list[tuple[int, dict]]] = {"focus": [], "trit": []}
-        self.bench = Bench(Config(oracle=OracleConfig(**config)), signal)
+        montage = MontageConfig(bad=tuple(bad))
+        self.bench = Bench(Config(montage=montage, oracle=OracleConfig(**config)), signal)
         self.stage = OracleStage(
             lambda: self.bench.engine.slots[0],
             self.bench.config.oracle,
@@ -30,7 +31,7 @@ class Oracle:
             tmp_path,
             bad=bad,
         )
-        self.bench.stage.listen(lambda features, window: self.stage.judge(features))
+        self.bench.stage.listen(lambda features, window: self.stage.judge(features, window.layout))
         self.now_ns = T0_NS
 
     def publish(self, stream, t_ns, data, late=False) -> None:

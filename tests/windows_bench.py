@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 from boards import T0_NS, Board, run
@@ -12,7 +11,7 @@ from phantomd.config import Config
 from phantomd.contracts import FeatureWindow
 from phantomd.devices.simulator import Simulator
 from phantomd.engine.engine import Engine
-from phantomd.signal.analysis import make_analysis
+from phantomd.signal.analysis import KERNELS
 from phantomd.signal.window import Window
 from phantomd.signal.windows import WindowStage
 
@@ -35,15 +34,13 @@ class Bench:
         board: Simulator | None = None,
     ) -> None:
         self.config = config or Config()
-        self.engine = Engine(
-            self.config, T0_NS, virtual=True, analyse=partial(make_analysis, self.config)
-        )
+        self.engine = Engine(self.config, T0_NS, virtual=True, kernels=KERNELS)
         self.board = Board()
         self.board.signal = signal or noise
         self.slot = self.engine.attach(board or self.board)
         self.said: list[tuple[str, int | None, dict[str, object], bool]] = []
         self.windows: list[tuple[FeatureWindow, Window]] = []
-        self.stage = WindowStage(lambda: self.engine.slots, self.config, self.publish)
+        self.stage = WindowStage(lambda: self.engine.slots, self.publish)
         self.stage.listen(lambda features, window: self.windows.append((features, window)))
 
     def publish(self, stream, t_ns, data, late=False) -> None:

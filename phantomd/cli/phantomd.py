@@ -63,16 +63,23 @@ async def _serve(daemon: Daemon) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _reload, daemon)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(_reload(daemon))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     await daemon.start()
     await stop.wait()
     log.info("stopping")
     await daemon.stop()
 
 
-def _reload(daemon: Daemon) -> None:
+async def _reload(daemon: Daemon) -> None:
     try:
-        log.info("configuration read again: %s", daemon.reload_config())
+        log.info("configuration read again: %s", await daemon.reload_config())
     except PhantomError as error:
         log.error("the old configuration stays: %s", error)
 

@@ -63,6 +63,7 @@ cdef extern from "pd_analysis.h" nogil:
         uint32_t rejects
     struct pd_analysis_state:
         uint64_t begun
+        uint64_t next
     struct pd_analysis:
         pd_analysis_config config
         int muted
@@ -78,6 +79,9 @@ cdef extern from "pd_analysis.h" nogil:
     void pd_analysis_begin(pd_analysis *analysis, int64_t t_ns, int64_t grid_t0_ns)
     void pd_analysis_close(pd_analysis *analysis, int64_t now_ns, int64_t grid_t0_ns,
                            uint32_t flags)
+    void pd_analysis_learn(pd_analysis *analysis, uint64_t first, uint64_t until,
+                           int64_t grid_t0_ns)
+    void pd_analysis_succeed(pd_analysis *analysis, const pd_analysis *before, int64_t grid_t0_ns)
     void pd_analysis_relocked(pd_analysis *analysis)
 
 

@@ -84,6 +84,15 @@ class Analysis:
     def begin(self, t_ns: int, grid_t0_ns: int) -> None:
         """By hand, in place of a source: the first window is the one that t_ns lies in the last step
         of."""
+    @property
+    def next(self) -> int:
+        """The native index that it takes next."""
+    def learn(self, first: int, grid_t0_ns: int) -> None:
+        """Before it is in a plan: takes what the signal ring has from native index ``first`` on, in
+        silence."""
+    def succeed(self, before: Analysis, grid_t0_ns: int) -> None:
+        """By hand, in place of a source: it goes on where ``before``, of the same signal ring, has come
+        to. ValueError for one of another."""
     def take(
         self,
         first: int,

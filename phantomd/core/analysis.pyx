@@ -142,6 +142,21 @@ cdef class Analysis:
     def begin(self, int64_t t_ns, int64_t grid_t0_ns):
         pd_analysis_begin(&self.analysis, t_ns, grid_t0_ns)
 
+    def learn(self, uint64_t first, int64_t grid_t0_ns):
+        cdef uint64_t until = pd_ring_next(&self.signal.ring)
+        with nogil:
+            pd_analysis_learn(&self.analysis, first, until, grid_t0_ns)
+
+    def succeed(self, Analysis before not None, int64_t grid_t0_ns):
+        if before.signal is not self.signal:
+            raise ValueError("the other analysis has another signal")
+        with nogil:
+            pd_analysis_succeed(&self.analysis, &before.analysis, grid_t0_ns)
+
+    @property
+    def next(self):
+        return self.analysis.state.next
+
     def take(self, uint64_t first, const int64_t[::1] t_ns, const uint32_t[::1] flags,
              const double[:, ::1] values):
         cdef Py_ssize_t n = t_ns.shape[0], i

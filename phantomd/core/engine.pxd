@@ -90,6 +90,7 @@ cdef extern from "pd_engine.h" nogil:
         uint64_t serial
         uint32_t n_sources
         pd_source **source
+        pd_analysis **analysis
     struct pd_engine_state:
         int64_t grid_t0_ns
         uint64_t beats
@@ -118,6 +119,7 @@ cdef class Source:
     cdef size_t arena_bytes
     cdef readonly Intake intake
     cdef readonly Analysis analysis
+    cdef list replaced              # analyses that the tick may still have behind it
     cdef readonly Ring grid
     cdef Ring events
     cdef object table
@@ -130,8 +132,8 @@ cdef class Engine:
     cdef void *memory
     cdef size_t memory_bytes
     cdef readonly Ring events
-    cdef object plan                # (address, sources) of the current one
-    cdef list retired               # (steps, address, sources) of those before
+    cdef tuple plan                 # sources of the current one, and what is behind them
+    cdef list retired               # (steps, address, plan) of those before
     cdef uint64_t serial
     cdef bint threaded
     cdef readonly int lock_error

@@ -78,6 +78,9 @@ class Source:
         it takes over without a break from a source that has ``taken`` up to ``until``."""
     def follow(self, before: Source) -> None:
         """Its first step goes on where ``before`` left off, and tells nothing twice."""
+    def replace(self, analysis: Analysis) -> None:
+        """Behind it from the next plan on, in place of the one that is: it has learnt from the
+        same signal ring. ValueError for one of another device or signal."""
     @property
     def state_bytes(self) -> int:
         """What a journal keeps of it at its start."""

@@ -115,6 +115,19 @@ cdef class Source:
         self.before = before
         self.source.before = &before.source
 
+    def replace(self, Analysis analysis not None):
+        if self.intake is None or analysis.analysis.config.n_values != self.source.config.n_values:
+            raise ValueError("this analysis is of another device")
+        if self.analysis is not None and analysis.signal is not self.analysis.signal:
+            raise ValueError("this analysis has another signal")
+        if self.analysis is None:
+            self.replaced = []
+        elif self.source.analysis == &self.analysis.analysis:
+            self.replaced = [self.analysis]
+        else:                           # no step has been since the last one came
+            self.replaced.append(self.analysis)
+        self.analysis = analysis
+
     @property
     def state_bytes(self):
         return self.arena_bytes + (self.analysis.arena_bytes if self.analysis is not None else 0)
@@ -183,11 +196,13 @@ cdef class Engine:
         cdef Source source
         for source in sources:
             plan.source[plan.n_sources] = &source.source
+            if source.analysis is not None:
+                plan.analysis[plan.n_sources] = &source.analysis.analysis
             plan.n_sources += 1
         cdef pd_plan *old = pd_engine_swap(self.engine, plan)
         if old != NULL:
             self.retired.append((self.engine.steps, <size_t>old, self.plan))
-        self.plan = tuple(sources)
+        self.plan = tuple(sources), tuple([source.analysis for source in sources])
         self._retire(False)
         return self.serial
 
@@ -209,7 +224,7 @@ cdef class Engine:
 
     @property
     def sources(self):
-        return self.plan or ()
+        return self.plan[0] if self.plan else ()
 
     def step(self, int64_t now_ns, const uint64_t[::1] limits=None):
         if self.threaded:

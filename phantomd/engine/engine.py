@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from phantomd.config import Config, GridConfig
 from phantomd.contracts import DeviceSpec
 from phantomd.core import engine as core
+from phantomd.core.analysis import Analysis
 from phantomd.core.engine import Source
 from phantomd.core.intake import Intake, Pump
 from phantomd.core.ring import Ring
 from phantomd.devices.base import Device
 from phantomd.engine.ledger import EEG_DEADLINE_NS, Ledger
-from phantomd.engine.plan import GRID_SLOTS, Analyse, make_idle, make_source, signal_ring
+from phantomd.engine.plan import GRID_SLOTS, Kernels, make_idle, make_source, signal_ring
 from phantomd.engine.prototype import design
 from phantomd.errors import DeviceError
 
@@ -40,6 +42,8 @@ class Slot:
     grid: Ring
     source: core.Source
     epoch: uuid.UUID
+    #: What the analysis behind its device was made from.
+    config: Config
     device: Device | None = None
     spec: DeviceSpec | None = None
     pump: Pump | None = None
@@ -47,11 +51,26 @@ class Slot:
     warm_first: int | None = None
     #: The device's samples as the analysis sees them (csrc/pd_window.h).
     signal: Ring | None = None
+    #: Channels that were found bad: the analysis does without them.
+    left_out: frozenset[str] = frozenset()
+    #: The native index from which the analysis learnt, where it took another's place.
+    learnt_first: int | None = None
 
     @property
     def windows(self) -> Ring | None:
         """Records of the windows that the tick has closed."""
         return self.source.analysis.windows if self.source.analysis is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """An analysis that has learnt, for the place of the one behind ``source``; None: its source
+    has to be made anew."""
+
+    source: core.Source
+    analysis: Analysis | None
+    left_out: frozenset[str]
+    first: int
 
 
 class Engine:
@@ -63,12 +82,10 @@ class Engine:
         grid_t0_ns: int,
         *,
         virtual: bool = False,
-        analyse: Analyse | None = None,
-        prepare: Callable[[DeviceSpec], None] | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
-        self._analyse = analyse
-        self._prepare = prepare
-        self._settings = config.grid
+        self._kernels = kernels
+        self._config = config
         self._realtime = config.realtime
         self._montage = config.montage.labels
         self._virtual = virtual
@@ -156,7 +173,8 @@ class Engine:
                 slot.grid = self._new_grid(len(spec.labels), slot.grid.next)
         intake = device.driver.intake
         slot.signal = signal_ring(spec, intake.next)
-        slot.source = self._new_source(slot, spec, intake)
+        slot.config, slot.left_out, slot.learnt_first = self._config, frozenset(), None
+        slot.source = self._new_source(slot, spec, intake, slot.windows)
         if not self._virtual:
             for part in (intake.ring, slot.grid, slot.signal, slot.windows):
                 if part is not None:
@@ -198,9 +216,16 @@ class Engine:
     def prepare(self, spec: DeviceSpec) -> None:
         """All that is designed for such a device, so that ``attach`` finds it: seconds on a slow
         host the first time, so beside the event loop."""
-        design(spec.rate_hz, self._settings.phase)
-        if self._prepare is not None:
-            self._prepare(spec)
+        design(spec.rate_hz, self.settings.phase)
+        if self._kernels is not None:
+            self._kernels.prepare(self._config, spec)
+
+    def prepare_all(self, config: Config) -> None:
+        """The same for the devices that are here, by another configuration. Raises ConfigError."""
+        for slot in self.slots:
+            if slot.spec is not None and self._kernels is not None:
+                design(slot.spec.rate_hz, config.grid.phase)
+                self._kernels.prepare(config, slot.spec)
 
     def _free_slot(self, number: int | None, labels: tuple[str, ...]) -> Slot:
         if number is None:
@@ -221,28 +246,79 @@ class Engine:
         if slot.pump is not None:
             slot.pump.stop()
             slot.pump = None
-        slot.device = slot.spec = slot.warm_first = slot.signal = None
+        slot.device = slot.spec = slot.warm_first = slot.signal = slot.learnt_first = None
+        slot.left_out = frozenset()
         slot.source = make_idle(
-            len(slot.labels), slot.grid, self._core.events, slot.number, self._settings
+            len(slot.labels), slot.grid, self._core.events, slot.number, self.settings
         )
         self._replan()
 
     def apply(self, settings: GridConfig) -> None:
         """New settings for the grid. Each source is made anew and warmed from its native ring, so
         that frames go on without a break."""
-        self._settings = settings
+        self._config = msgspec.structs.replace(self._config, grid=settings)
         for slot in self.slots:
+            slot.config = msgspec.structs.replace(slot.config, grid=settings)
             if slot.device is None or slot.spec is None:
                 slot.source = make_idle(
                     len(slot.labels), slot.grid, self._core.events, slot.number, settings
                 )
             else:
-                before = slot.source
-                slot.source = self._new_source(slot, slot.spec, slot.device.driver.intake)
-                slot.warm_first = max(0, before.taken - round(WARM_S * slot.spec.rate_hz))
-                slot.source.warm(slot.warm_first, before.taken, self._core.grid_t0_ns)
-                slot.source.follow(before)
+                self._remake(slot, slot.spec, slot.device.driver.intake, slot.windows)
         self._replan()
+
+    def _remake(self, slot: Slot, spec: DeviceSpec, intake: Intake, windows: Ring | None) -> None:
+        """Another source in place of the one that is, warmed from the native ring."""
+        before = slot.source
+        slot.source = self._new_source(slot, spec, intake, windows)
+        slot.warm_first = max(0, before.taken - round(WARM_S * spec.rate_hz))
+        slot.source.warm(slot.warm_first, before.taken, self._core.grid_t0_ns)
+        slot.source.follow(before)
+        slot.learnt_first = None
+
+    def renew(self, slot: Slot, config: Config, left_out: frozenset[str]) -> Renewal | None:
+        """An analysis of this configuration, without these channels, for the device in the slot;
+        None where there is none. Takes long: beside the loop. Raises ConfigError."""
+        source, spec = slot.source, slot.spec
+        if self._kernels is None or spec is None:
+            return None
+        made, first = None, 0
+        if source.analysis is not None:
+            made, first = self._kernels.renew(
+                config, spec, source.analysis, left_out, self._core.grid_t0_ns
+            )
+        if made is not None and not self._virtual:
+            self._note_lock(made.windows.lock(), "tick-memory")
+        return Renewal(source, made, left_out, first)
+
+    def adopt(self, renewals: Iterable[Renewal], config: Config | None = None) -> bool:
+        """These go on in place of those before, from the next tick on: nothing else changes.
+        ``config``: for devices that come. False: another source has come meanwhile, and nothing
+        changes at all."""
+        here = {id(slot.source): slot for slot in self.slots}
+        found = [(one, here.get(id(one.source))) for one in renewals]
+        pairs = [(one, slot) for one, slot in found if slot is not None]
+        if len(pairs) < len(found):
+            return False
+        if config is not None:
+            renewed = {id(slot) for _, slot in pairs}
+            if any(slot.spec is not None and id(slot) not in renewed for slot in self.slots):
+                return False
+            self._config = config
+            for slot in self.slots:
+                slot.config = config
+        for one, slot in pairs:
+            slot.left_out = one.left_out
+            if one.analysis is not None:
+                # The little that has come since, so that the tick has next to nothing to take.
+                one.analysis.learn(one.analysis.next, self._core.grid_t0_ns)
+                slot.source.replace(one.analysis)
+                slot.learnt_first = one.first
+            elif slot.spec is not None and slot.device is not None:
+                # No channel was or is left to analyse: not what kernels can follow each other in.
+                self._remake(slot, slot.spec, slot.device.driver.intake, None)
+        self._replan()
+        return True
 
     def spec_of(self, number: int) -> DeviceSpec | None:
         return self.slots[number].spec if number < len(self.slots) else None
@@ -281,7 +357,12 @@ class Engine:
 
     @property
     def settings(self) -> GridConfig:
-        return self._settings
+        return self._config.grid
+
+    @property
+    def config(self) -> Config:
+        """What devices that come are analysed by."""
+        return self._config
 
     @property
     def core(self) -> core.Engine:
@@ -292,15 +373,17 @@ class Engine:
     def _idle_slot(self, number: int, labels: tuple[str, ...]) -> Slot:
         first = self.slots[0].grid.next if number else 0
         grid = self._new_grid(len(labels), first)
-        source = make_idle(len(labels), grid, self._core.events, number, self._settings)
-        return Slot(number, labels, grid, source, uuid.uuid4())
+        source = make_idle(len(labels), grid, self._core.events, number, self.settings)
+        return Slot(number, labels, grid, source, uuid.uuid4(), self._config)
 
-    def _new_source(self, slot: Slot, spec: DeviceSpec, intake: Intake) -> Source:
+    def _new_source(
+        self, slot: Slot, spec: DeviceSpec, intake: Intake, windows: Ring | None
+    ) -> Source:
         analysis = None
-        if self._analyse is not None and slot.signal is not None:
-            analysis = self._analyse(spec, slot.signal, slot.windows)
+        if self._kernels is not None and slot.signal is not None:
+            analysis = self._kernels.make(slot.config, spec, slot.signal, windows, slot.left_out)
         return make_source(
-            spec, intake, slot.grid, self._core.events, slot.number, self._settings, analysis
+            spec, intake, slot.grid, self._core.events, slot.number, self.settings, analysis
         )
 
     def _new_grid(self, n_channels: int, first: int) -> Ring:

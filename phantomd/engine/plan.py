@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from phantomd.config import GridConfig
+from phantomd.config import Config, GridConfig
 from phantomd.contracts import DeviceSpec, Flag
 from phantomd.core.analysis import Analysis, signal_words
 from phantomd.core.engine import Source
@@ -21,9 +22,19 @@ SIGNAL_S = 16.0
 
 _MS = 1_000_000
 
-#: The kernels behind a device: the signal's ring, and the windows' that it may go on with. It is
-#: handed to the engine: what they compute is the business of rooms below.
-Analyse = Callable[[DeviceSpec, Ring, Ring | None], Analysis | None]
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """What computes behind a device, as rooms below have it. ``make``: for a device, its signal's
+    ring, the windows' ring that it may go on with, and channels that were found bad. ``prepare``:
+    all that is designed for it. ``renew``: in place of another one, learnt from its signal, and
+    from which native index on."""
+
+    make: Callable[[Config, DeviceSpec, Ring, Ring | None, frozenset[str]], Analysis | None]
+    prepare: Callable[[Config, DeviceSpec], None]
+    renew: Callable[
+        [Config, DeviceSpec, Analysis, frozenset[str], int], tuple[Analysis | None, int]
+    ]
 
 
 def signal_ring(spec: DeviceSpec, first: int) -> Ring:

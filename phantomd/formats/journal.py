@@ -39,6 +39,7 @@ class Kind(enum.IntEnum):
     SOURCE_STATE = 12
     ENGINE_STATE = 13
     PACKET = 14
+    HISTORY = 15
 
 
 #: What it is, of which slot, when, and its body.

@@ -38,7 +38,7 @@ class Asked(Protocol):
     def status(self) -> Status: ...
     def ledger(self, window: str | None) -> dict[str, StageStats]: ...
     def show_config(self) -> dict[str, Any]: ...
-    def reload_config(self) -> dict[str, Any]: ...
+    async def reload_config(self) -> dict[str, Any]: ...
     async def scan(self) -> list[dict[str, Any]]: ...
     def set_panic(self, is_set: bool, reason: str) -> asyncio.Future[None]: ...
     def put_marker(
@@ -138,6 +138,9 @@ def methods(daemon: Asked) -> dict[str, Method]:
     async def journal_start(params: JournalParams) -> dict[str, str]:
         return await daemon.journal_start(params.path)
 
+    async def config_reload(_: NoParams) -> dict[str, Any]:
+        return await daemon.reload_config()
+
     async def journal_stop(_: NoParams) -> dict[str, Any]:
         return await daemon.journal_stop()
 
@@ -146,7 +149,7 @@ def methods(daemon: Asked) -> dict[str, Method]:
         "status": Method(NoParams, status, "devices, streams, what is degraded"),
         "ledger": Method(LedgerParams, ledger, "deadlines, a histogram a stage"),
         "config.show": Method(NoParams, lambda _: daemon.show_config(), "effective configuration"),
-        "config.reload": Method(NoParams, lambda _: daemon.reload_config(), "read the file again"),
+        "config.reload": Method(NoParams, config_reload, "read the file again"),
         "device.list": Method(NoParams, lambda _: daemon.supervisor.infos(), "what is open"),
         "device.scan": Method(NoParams, device_scan, "what could be opened"),
         "device.open": Method(AddressParams, device_open, "open an address"),

@@ -35,6 +35,7 @@ from phantomd.oracle.focus import METHODS, WINDOW, BandRatio, FisherRao, Session
 from phantomd.oracle.network import inject_focus, oracle_network, tell_window
 from phantomd.oracle.propagators import build, encodable, load_propagators, own_cells
 from phantomd.oracle.trit import BASELINE, ROLES, Role, skill
+from phantomd.signal.analysis import Layout
 from phantomd.signal.window import Window
 from phantomd.signal.windows import WindowStage
 
@@ -46,6 +47,8 @@ TIMEOUT_NS = 5_000_000_000
 #: Windows that are kept in mind: more than can end within the delay of the grid.
 _VERDICTS = 32
 Array = npt.NDArray[np.float64]
+#: Channels that are bad by configuration, and those that were found to be.
+_Without = tuple[frozenset[str], frozenset[str]]
 #: When a frame was last there, whether that was too long ago, and the newest verdicts.
 Memory = tuple[int | None, bool, tuple[tuple[int, bool], ...]]
 
@@ -97,7 +100,7 @@ class OracleStage:
         #: The newest windows' ends, and whether each has an artifact.
         self._verdicts: deque[tuple[int, bool]] = deque(maxlen=_VERDICTS)
         #: Windows, with the tick that closed each, that no instant has been told of yet.
-        self._heard: deque[tuple[int, int, bool]] = deque(maxlen=_VERDICTS)
+        self._heard: deque[tuple[int, int, bool, _Without]] = deque(maxlen=_VERDICTS)
         self._session = Session(FOCUS_HZ)
         self._metrics: dict[str, Content] = dict.fromkeys(METHODS, Nothing("warming-up"))
         self._next: int | None = None
@@ -105,7 +108,7 @@ class OracleStage:
         self._timed_out = False
         self._rest: _Rest | None = None
         self._injected: list[float] = []
-        self._bad = bad
+        self._bad = frozenset(bad)
         self._propagators = load_propagators(config.propagators)
         self._alerts = Alerts(emit)
         self.baseline: Baseline | None = None
@@ -116,32 +119,38 @@ class OracleStage:
 
     def follow(self, windows: WindowStage) -> None:
         """Hears the verdicts of these windows, and gives them its metrics as features."""
-        windows.listen(lambda features, _: self.judge(features))
+        windows.listen(lambda features, window: self.judge(features, window.layout))
         windows.measure(self.measure)
 
     # -- what others tell it -----------------------------------------------------------------------
 
-    def judge(self, features: FeatureWindow) -> None:
-        """A window of the device on 7069 was closed."""
+    def judge(self, features: FeatureWindow, layout: Layout) -> None:
+        """A window of the device on 7069 was closed. The metrics do without the channels that it
+        did without."""
         spec = self._slot().spec
         if spec is not None and features.device_id == spec.device_id:
-            self._heard.append((features.closed_ns, features.end_ns, features.has_artifact))
+            without = layout.bad, layout.left_out
+            self._heard.append(
+                (features.closed_ns, features.end_ns, features.has_artifact, without)
+            )
 
     def leave_out(self, labels: Collection[str]) -> None:
-        """Channels that were found bad, in place of those told before: the metrics are of the
-        others."""
+        """Channels that were found bad before the first window that is heard of."""
         self._found = frozenset(labels)
         self._choose()
 
     def layout_changed(self, slot: Slot) -> None:
         if slot.number != 0:
             return
-        rest = self._rest
-        if rest is not None and not rest.done.done() and slot.labels != self._all_labels:
-            rest.done.set_exception(
+        if slot.labels != self._all_labels:
+            self._spoil_rest()
+        self._set_up()
+
+    def _spoil_rest(self) -> None:
+        if self._rest is not None and not self._rest.done.done():
+            self._rest.done.set_exception(
                 BadBaseline("the channels changed during the rest", hint="calibrate anew")
             )
-        self._set_up()
 
     def inject(self, focus: float) -> None:
         """A focus from elsewhere, in place of the next window's."""
@@ -154,13 +163,13 @@ class OracleStage:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Channels that were found to be bad."""
-        return self._found
+        """Channels that were found to be bad, as far as it has heard."""
+        return self._heard[-1][3][1] if self._heard else self._found
 
     @property
     def memory(self) -> Memory:
         """What it goes by beside windows and score."""
-        heard = ((end_ns, found) for _, end_ns, found in self._heard)  # closed before what comes
+        heard = ((end_ns, found) for _, end_ns, found, _ in self._heard)  # closed before it comes
         return self._last_good_ns, self._timed_out, (*self._verdicts, *heard)
 
     def go_on(self, at: int, memory: Memory) -> None:
@@ -260,9 +269,9 @@ class OracleStage:
         if not len(frames) or frames["index"][-1] != newest:
             return  # the loop slept for as long as the ring lasts: 16 s
         t_ns, due_ns = int(frames["t_ns"][-1]), int(frames["due_ns"][-1])
+        self._take_verdicts(t_ns, due_ns)
         # Rounded as on 7069: any client of that port computes the same focus.
         window = frames["values"][:, self._picks].astype(np.float32).astype(np.float64)
-        self._take_verdicts(t_ns, due_ns)
         content = self._content(frames, window, t_ns)
         if self._rest is not None:
             self._note_rest(k, window, content)
@@ -305,8 +314,19 @@ class OracleStage:
         """Those of windows that had ended at the instant, or were closed when it was due: what a
         loop that comes late has heard since would not be there in a replay."""
         while self._heard and (self._heard[0][1] <= t_ns or self._heard[0][0] <= due_ns):
-            _, end_ns, found = self._heard.popleft()
+            _, end_ns, found, (bad, left_out) = self._heard.popleft()
             self._verdicts.append((end_ns, found))
+            if left_out != self._found or bad != self._bad:
+                self._go_without(bad, left_out)
+
+    def _go_without(self, bad: frozenset[str], left_out: frozenset[str]) -> None:
+        self._found = left_out
+        if bad == self._bad:
+            self._choose()
+            return
+        self._bad = bad
+        self._spoil_rest()
+        self._set_up()
 
     def _has_artifact(self, t_ns: int) -> bool:
         """By the newest window that ended by this instant, and by those since. At the instants of
@@ -396,9 +416,12 @@ class OracleStage:
         slot = self._slot()
         labels = slot.labels
         self._all_labels = labels
+        given = self.baseline
         self._labels = picked(labels, self._config.channels, self._bad)
         self._picks = [labels.index(label) for label in self._labels]
         self._load_baseline()
+        if self._path is None:
+            self.take_baseline(given)
         self.network = oracle_network(self._measure)
         build(self.network, self._propagators)
 

@@ -81,14 +81,16 @@ class Tie(msgspec.Struct, frozen=True, tag="clock", tag_field="kind"):
     grid_fraction: float | None
 
 
-class Closed(msgspec.Struct, frozen=True, tag="window", tag_field="kind"):
-    """A window as the tick closed it (csrc/pd_window.h)."""
+class Closed(msgspec.Struct, frozen=True, tag="window", tag_field="kind", omit_defaults=True):
+    """A window as the tick closed it (csrc/pd_window.h). ``left_out``: channels that were found
+    bad, which the analysis did without."""
 
     index: int
     closed_ns: int
     first: int
     until: int
     flags: int
+    left_out: tuple[str, ...] = ()
 
 
 class Turn(msgspec.Struct, frozen=True, tag="turn", tag_field="kind"):
@@ -121,7 +123,8 @@ class Rest(msgspec.Struct, frozen=True, tag="baseline", tag_field="kind"):
 
 
 class LeftOut(msgspec.Struct, frozen=True, tag="bad", tag_field="kind"):
-    """Channels that the oracle did without from instant ``next`` on."""
+    """Channels that the oracle did without at instant ``next``; from there on the windows say
+    it."""
 
     next: int
     labels: tuple[str, ...]

@@ -15,15 +15,20 @@ from typing import Any
 import msgspec
 
 from phantomd import __version__
-from phantomd.config import Config, GridConfig
+from phantomd.config import Config
 from phantomd.contracts import DeviceSpec, Event, Marker
+from phantomd.core.analysis import read_signal
 from phantomd.core.journal import JournalWriter, Tap, tap_engine, tap_intake
+from phantomd.core.ring import Ring
+from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine
 from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind
 from phantomd.oracle.baseline import Baseline
 
 _BEGIN_S = 2.0
+#: Samples of a record of the history: 64 values each, they fit one.
+_HISTORY_SAMPLES = 1024
 _POLL_S = 0.005
 
 
@@ -43,14 +48,27 @@ class PlanSlot(msgspec.Struct, frozen=True):
     spec: DeviceSpec | None
     #: Where the source took another's place: the native index from which it learnt.
     warm_first: int | None = None
+    #: The same of the analysis behind it, and channels that it does without: they were found bad.
+    learnt_first: int | None = None
+    left_out: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
     """What the tick worked on from this serial number on."""
 
     serial: int
-    settings: GridConfig
+    config: Config
     slots: tuple[PlanSlot, ...]
+
+
+class History(msgspec.Struct, frozen=True):
+    """The signal ring of a slot when the journal began: int64 ``index``, ``t_ns``, uint32
+    ``flags``, float64 ``values`` [n, values]. An analysis that comes may have learnt from it."""
+
+    index: bytes
+    t_ns: bytes
+    flags: bytes
+    values: bytes
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -60,6 +78,16 @@ class Note(msgspec.Struct, frozen=True):
     next_event: int
     event: Event | None = None
     marker: Marker | None = None
+
+
+def _history(signal: Ring) -> list[bytes]:
+    """Records of all that is in the ring."""
+    found = read_signal(signal, signal.oldest, signal.next)
+    parts = (
+        History(*(array[first : first + _HISTORY_SAMPLES].tobytes() for array in found))
+        for first in range(0, len(found[0]), _HISTORY_SAMPLES)
+    )
+    return [msgspec.msgpack.encode(part) for part in parts]
 
 
 def _plain(
@@ -79,7 +107,10 @@ class JournalSession:
         self.path = path
         self._fd = fd
         self._engine = engine
-        self._own = Tap(1 << 20)
+        history = sum(
+            8 * slot.signal.words * slot.signal.n_slots for slot in engine.slots if slot.signal
+        )
+        self._own = Tap(1 << max(20, (2 * history + (1 << 16)).bit_length()))
         self._taps: dict[int, Tap] = {}
         self._tapped: dict[int, object] = {}
         # Its first records are the sources' states: room for those, and for a second of ticks.
@@ -120,6 +151,14 @@ class JournalSession:
             )
         )
         tap_engine(self._engine.core, self._tick)
+        steps = self._engine.core.steps
+        await self._until(
+            lambda: not self._engine.core.running or self._engine.core.steps > steps + 1
+        )
+        for slot in open_slots:
+            if slot.signal is not None:
+                for part in await beside(_history, slot.signal):
+                    self._own.put(Kind.HISTORY, slot.number, 0, part)
 
     async def end(self) -> dict[str, Any]:
         """Lets the producers go, writes what is queued, closes. Raises JournalError."""
@@ -190,8 +229,18 @@ class JournalSession:
                     slot.device.driver.begin_journal(time.monotonic_ns())
         plan = Plan(
             serial,
-            self._engine.settings,
-            tuple(PlanSlot(slot.number, slot.labels, slot.spec, slot.warm_first) for slot in slots),
+            self._engine.config,
+            tuple(
+                PlanSlot(
+                    slot.number,
+                    slot.labels,
+                    slot.spec,
+                    slot.warm_first,
+                    slot.learnt_first,
+                    tuple(sorted(slot.left_out)),
+                )
+                for slot in slots
+            ),
         )
         self._put(Kind.PLAN, plan)
 

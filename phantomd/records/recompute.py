@@ -45,7 +45,7 @@ from phantomd.records.clockmap import (
     Turn,
 )
 from phantomd.records.disk import LOST, NO_TIME, runs
-from phantomd.signal.analysis import layout_of, make_analysis
+from phantomd.signal.analysis import layout_of, make_analysis, period_of, renew
 from phantomd.signal.artifacts import blocks
 from phantomd.signal.window import ARTIFACT, FILLING, RELOCKED, TIMED_OUT, Window
 from phantomd.signal.windows import WindowStage
@@ -162,12 +162,12 @@ class _Again:
             spec, native, self._grid, Ring(EVENT_WORDS, 64), 0, config.grid, analysis
         )
         self._slot = Slot(
-            0, spec.labels, self._grid, source, uuid.UUID(int=0), spec=spec, signal=signal
+            0, spec.labels, self._grid, source, uuid.UUID(int=0), config, spec=spec, signal=signal
         )
         prototype = design(spec.rate_hz, config.grid.phase)
         self._resampler = Resampler(prototype.table, prototype.ahead)
         self._ahead, self._taps = prototype.ahead, prototype.taps
-        self._windows = WindowStage(lambda: (self._slot,), config, publish)
+        self._windows = WindowStage(lambda: (self._slot,), publish)
         self._oracle = OracleStage(
             lambda: self._slot, config.oracle, publish, emit, None, bad=config.montage.bad
         )
@@ -236,6 +236,8 @@ class _Again:
         windows = self._tape.windows
         while window is not None and windows and windows[0].index <= window:
             closed = windows.popleft()
+            if closed.left_out != tuple(sorted(self._slot.left_out)):
+                self._leave_out(frozenset(closed.left_out))
             if not self._take_until(closed.until):
                 return False
             relocked = bool(closed.flags & RELOCKED) and not self._relocked
@@ -245,6 +247,16 @@ class _Again:
                 closed.closed_ns, self._head.grid_t0_ns, closed.flags & TIMED_OUT, relocked
             )
         return True
+
+    def _leave_out(self, labels: frozenset[str]) -> None:
+        """From here on the analysis does without these channels, as it did then."""
+        head, before = self._head, self._analysis
+        made, _ = renew(head.config, head.device, before, labels, head.grid_t0_ns)
+        assert made is not None
+        made.succeed(before, head.grid_t0_ns)
+        self._analysis, self._slot.left_out = made, labels
+        self._slot.source.replace(made)
+        self._windows.layout_changed(self._slot)
 
     def _take_until(self, until: int) -> bool:
         """Samples before this native index."""
@@ -298,7 +310,7 @@ class _Again:
         else:
             self._recomputed += 1
             self._differing += features.has_artifact != was
-        self._oracle.judge(features)
+        self._oracle.judge(features, window.layout)
 
     def _padded_first(self) -> int:
         """Blocks of the scores count from the segment's first sample: the nearest index, not after
@@ -306,9 +318,7 @@ class _Again:
         head = self._head
         if head.begun >= head.first:
             return head.first
-        if not layout_of(head.config, head.device).has_artifacts:
-            return head.first
-        period = math.prod(blocks(head.device.rate_hz, head.config.window.length_s))
+        period = period_of(head.config, head.device)
         return head.begun + (head.first - head.begun) // period * period
 
     def _pad(self) -> None:

@@ -79,7 +79,6 @@ class _File:
         #: Newest frame of the first window of the oracle that lies inside.
         self.whole_frame = first_whole + WINDOW - 1
         self.baseline: Baseline | None = None
-        self.left_out: frozenset[str] = frozenset()
         #: The oracle's instant that comes next; None before the first that lies inside.
         self.until: int | None = None
         self.window: int | None = None
@@ -114,7 +113,8 @@ class Recorder:
         self._file: _File | None = None
         self._name: str | None = None
         self._number = 1
-        self._changing = asyncio.Lock()
+        #: Held while a file begins or ends, or the settings change.
+        self.changing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- what control asks -------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class Recorder:
 
     async def start(self, name: str | None = None) -> Path:
         """Raises RecordError."""
-        async with self._changing:
+        async with self.changing:
             if self._file is not None:
                 raise RecordError(
                     f"{self._file.path} is being recorded", hint="phantomctl record stop"
@@ -150,7 +150,7 @@ class Recorder:
 
     async def stop(self) -> Path:
         """What is recorded is on the disk then. Raises RecordError."""
-        async with self._changing:
+        async with self.changing:
             if self._file is None:
                 raise RecordError("nothing is being recorded", hint="phantomctl record start")
             file = self._file
@@ -190,9 +190,14 @@ class Recorder:
         file = self._file
         if file is None or features.device_id != file.head.device.device_id:
             return
+        if window.layout.config != file.head.config:
+            return  # the last one of the settings before
         first, until = window.native
         file.window = window.index
-        file.entries.append(Closed(window.index, window.closed_ns, first, until, window.flags))
+        left_out = tuple(sorted(window.layout.left_out))
+        file.entries.append(
+            Closed(window.index, window.closed_ns, first, until, window.flags, left_out)
+        )
 
     def mark(self, marker: Marker) -> None:
         if self._file is not None:
@@ -203,9 +208,9 @@ class Recorder:
             self._look(now_ns())
 
     def settings_change(self) -> None:
-        """Before the grid gets new settings: this file is of the old ones."""
+        """Before grid or analysis get new settings: this file is of the old ones."""
         if self._file is not None:
-            self._detach(self._file, "the grid has new settings", again=True)
+            self._detach(self._file, "there are new settings", again=True)
 
     def on_tick(self, now_ns: int) -> None:
         file = self._file
@@ -254,12 +259,12 @@ class Recorder:
 
     def _note_base(self, file: _File, instant: int) -> None:
         """What the oracle goes by, where that is new."""
-        baseline, left_out = self._oracle.baseline, self._oracle.left_out
+        baseline = self._oracle.baseline
         if file.until is None or baseline is not file.baseline:
             file.entries.append(rest_of(baseline, instant))
-        if file.until is None or left_out != file.left_out:
-            file.entries.append(LeftOut(instant, tuple(sorted(left_out))))
-        file.baseline, file.left_out = baseline, left_out
+        if file.until is None:
+            file.entries.append(LeftOut(instant, tuple(sorted(self._oracle.left_out))))
+        file.baseline = baseline
 
     def _hand_over(self, file: _File, now_ns: int, end: str | None = None) -> None:
         """What is new goes to the disk; what the disk has no room for waits, and the rings with
@@ -400,7 +405,7 @@ class Recorder:
         task.add_done_callback(self._tasks.discard)
 
     async def _change(self, file: _File, reason: str, again: bool) -> None:
-        async with self._changing:
+        async with self.changing:
             await self._finish(file, reason)
             if not again:
                 return

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from phantomd.config import Config
 from phantomd.contracts import DeviceSpec, Event, Marker
 from phantomd.core.engine import Engine as CoreEngine
 from phantomd.core.engine import GridReader, Source, grid_words
@@ -28,7 +29,7 @@ from phantomd.engine.plan import GRID_SLOTS, make_idle, make_source, signal_ring
 from phantomd.errors import JournalError
 from phantomd.formats.journal import Kind, Record, records, take_sample
 from phantomd.oracle.baseline import Baseline
-from phantomd.records.journal import Meta, Note, Plan
+from phantomd.records.journal import History, Meta, Note, Plan, PlanSlot
 from phantomd.records.stages import Stages, make_stages
 from phantomd.signal.analysis import make_analysis
 
@@ -57,6 +58,7 @@ class Journal:
     #: slot to its records in order: states, BYTES, SAMPLE and RESET.
     inputs: dict[int, deque[Record]] = field(default_factory=dict)
     source_states: dict[int, bytes] = field(default_factory=dict)
+    history: dict[int, list[History]] = field(default_factory=dict)
     engine_state: bytes = b""
     complete: bool = False
 
@@ -81,6 +83,9 @@ def read(path: Path) -> Journal:
             journal.source_states[slot] = journal.source_states.get(slot, b"") + body
         elif kind is Kind.ENGINE_STATE:
             journal.engine_state = body
+        elif kind is Kind.HISTORY:
+            piece = msgspec.msgpack.decode(body, type=History)
+            journal.history.setdefault(slot, []).append(piece)
         elif kind is Kind.DROPPED:
             raise JournalError(
                 f"{path}: {int.from_bytes(body, 'little')} records were lost while it was written",
@@ -145,10 +150,12 @@ class Replay:
             raise JournalError(f"plan {serial} is not in the journal", hint="it is damaged")
         first = self._plan is None
         old, self._plan = self._plan, plan
-        sources = []
+        sources, new = [], []
         for slot in plan.slots:
             before = next((s for s in old.slots if s.number == slot.number), None) if old else None
-            if before == slot and old is not None and old.settings == plan.settings:
+            if old is not None and _stays(before, slot) and old.config.grid == plan.config.grid:
+                if before != slot:
+                    self._renew(slot, plan.config)
                 sources.append(self._sources[slot.number])
                 continue
             state = self._journal.source_states.get(slot.number) if first else None
@@ -156,13 +163,26 @@ class Replay:
             warm = slot.warm_first if before is not None and before.spec == slot.spec else None
             if warm is None:
                 self._make_feed(slot.number, slot.spec)
-            sources.append(self._make_source(slot.number, len(slot.labels), plan, state, warm))
+                new.append(slot.number)
+            sources.append(self._make_source(slot, plan, state, warm))
         self._engine.set_plan(sources)
         if self._stages is None:
             self._stages = self._make_stages()
-        else:
-            for part in self._stages.parts:
-                part.layout_changed(self._slots[0])
+        for number in self._slots:
+            self._stages.windows.layout_changed(self._slots[number])
+            if number in new and number in self._feeds and not first:
+                for part in self._stages.parts:
+                    part.layout_changed(self._slots[number])
+
+    def _renew(self, slot: PlanSlot, config: Config) -> None:
+        """Only what is behind its source is another, which has learnt what this had."""
+        here, feed = self._slots[slot.number], self._feeds[slot.number]
+        assert here.signal is not None and slot.learnt_first is not None
+        here.config, here.left_out = config, frozenset(slot.left_out)
+        made = make_analysis(config, feed.spec, here.signal, None, here.left_out)
+        assert made is not None
+        made.learn(slot.learnt_first, self._engine.grid_t0_ns)
+        here.source.replace(made)
 
     def _make_stages(self) -> Stages:
         """As the daemon has them, with the baseline of then."""
@@ -176,6 +196,7 @@ class Replay:
         if self._journal.meta.baseline is not None:
             rows, labels = self._journal.meta.baseline
             made.oracle.take_baseline(Baseline(np.array(rows), labels, 0.0, 0))
+        made.oracle.leave_out(self._slots[0].left_out)
         return made
 
     def _make_grid(
@@ -212,27 +233,35 @@ class Replay:
         self._feeds[number] = _Feed(spec, intake, driver)
 
     def _make_source(
-        self, number: int, n_channels: int, plan: Plan, state: bytes | None, warm: int | None
+        self, place: PlanSlot, plan: Plan, state: bytes | None, warm: int | None
     ) -> Source:
+        number, n_channels = place.number, len(place.labels)
+        left_out = frozenset(place.left_out)
         feed = self._feeds.get(number)
         grid, events = self._grids[number], self._engine.events
         slot = self._slots.get(number)
         signal = None
         if feed is None:
-            source = make_idle(n_channels, grid, events, number, plan.settings)
+            source = make_idle(n_channels, grid, events, number, plan.config.grid)
         else:
-            keeps = slot is not None and warm is not None
-            signal = slot.signal if slot and keeps else signal_ring(feed.spec, feed.intake.next)
+            keeps = slot if warm is not None else None
+            signal = keeps.signal if keeps else signal_ring(feed.spec, self._oldest(number, feed))
             assert signal is not None
-            windows = slot.windows if slot and keeps else None
+            config = msgspec.structs.replace(plan.config, grid=self._config.grid)
+            same = (
+                keeps
+                and keeps.left_out == left_out
+                and config == msgspec.structs.replace(keeps.config, grid=self._config.grid)
+            )
+            windows = keeps.windows if keeps and same else None
             source = make_source(
                 feed.spec,
                 feed.intake,
                 grid,
                 events,
                 number,
-                plan.settings,
-                make_analysis(self._config, feed.spec, signal, windows),
+                plan.config.grid,
+                make_analysis(plan.config, feed.spec, signal, windows, left_out),
             )
             if warm is not None:
                 before = self._sources[number]
@@ -240,12 +269,41 @@ class Replay:
                 source.follow(before)
         labels = feed.spec.labels if feed else ()
         self._slots[number] = Slot(
-            number, labels, grid, source, _NO_EPOCH, spec=feed.spec if feed else None, signal=signal
+            number,
+            labels,
+            grid,
+            source,
+            _NO_EPOCH,
+            plan.config,
+            spec=feed.spec if feed else None,
+            signal=signal,
+            left_out=left_out,
         )
         if state is not None:
             source.restore(state)
+            if signal is not None and source.analysis is not None:
+                self._remember(number, signal, source.analysis.next)
         self._sources[number] = source
         return source
+
+    def _oldest(self, number: int, feed: _Feed) -> int:
+        """Where its signal ring begins."""
+        history = self._journal.history.get(number)
+        first = int(np.frombuffer(history[0].index, np.uint64)[0]) if history else feed.intake.next
+        return min(first, feed.intake.next)
+
+    def _remember(self, number: int, signal: Ring, until: int) -> None:
+        """What the signal ring held when the journal began."""
+        for piece in self._journal.history.get(number, ()):
+            index = np.frombuffer(piece.index, np.uint64)
+            head = np.zeros((len(index), 2), np.uint64)
+            head[:, 0] = np.frombuffer(piece.t_ns, np.uint64)
+            head[:, 1] = np.frombuffer(piece.flags, np.uint32)
+            values = np.frombuffer(piece.values, np.uint64).reshape(len(index), -1)
+            for at, frame in zip(index.tolist(), np.hstack([head, values]), strict=True):
+                if at < until:
+                    signal.skip(at)
+                    signal.push(frame)
 
     def _feed(self, number: int, until: int) -> None:
         feed = self._feeds[number]
@@ -292,3 +350,12 @@ class Replay:
                 self._emit(note.event)
             if note.marker is not None:
                 self._mark(note.marker)
+
+
+def _stays(before: PlanSlot | None, slot: PlanSlot) -> bool:
+    """Whether its source goes on; with another analysis behind it, perhaps."""
+    if before is None:
+        return False
+    return before == msgspec.structs.replace(
+        slot, left_out=before.left_out, learnt_first=before.learnt_first
+    )

@@ -24,7 +24,7 @@ from phantomd.engine.publish import Publisher
 from phantomd.formats.journal import MAGIC
 from phantomd.records.replay import Replay, read
 from phantomd.records.stages import make_stages
-from phantomd.signal.analysis import make_analysis
+from phantomd.signal.analysis import KERNELS
 
 START_NS = 1_000_000_000
 _NO_EPOCH = bytes(16)
@@ -85,9 +85,10 @@ def _recording(
 ) -> Ran:
     address = Address("replay", str(path), {**options, "speed": "max"})
     device = ReplayDevice(address, config.montage.labels, device_id="replay-0", virtual=True)
-    engine = Engine(config, START_NS, virtual=True, analyse=partial(make_analysis, config))
+    engine = Engine(config, START_NS, virtual=True, kernels=KERNELS)
     slot = engine.attach(device, number=0)
     emit = partial(_emit, ports)
+    found: list[frozenset[str]] = []
     publisher = Publisher(engine, emit, frames=ports.frames)
     stages = make_stages(
         lambda: engine.slots,
@@ -96,6 +97,7 @@ def _recording(
         ports.say,
         emit,
         state_dir=config.state_dir,
+        leave_out=lambda _, labels: found.append(labels),
     )
     start_unix_s = device.spec.info.get("start_unix_s")
     offset_ns = round(start_unix_s * 1e9) - START_NS if start_unix_s is not None else 0
@@ -109,6 +111,10 @@ def _recording(
             ports.say("markers", marker.t_ns, marker.data())
         for part in stages.parts:
             part.on_tick(now_ns)
+        while found:
+            renewal = engine.renew(slot, config, found.pop(0))
+            if renewal is not None and engine.adopt([renewal]):
+                stages.windows.layout_changed(slot)
 
     now_ns = START_NS
     wait = _Pace(pace)

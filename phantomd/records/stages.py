@@ -39,8 +39,10 @@ def make_stages(
     *,
     state_dir: Path | None = None,
     ledger: Ledger | None = None,
+    leave_out: Callable[[str, frozenset[str]], None] = lambda _id, _labels: None,
 ) -> Stages:
-    """``first``: slot 0, which has to be there. ``state_dir``: where the baseline lies."""
+    """``first``: slot 0, which has to be there. ``state_dir``: where the baseline lies.
+    ``leave_out`` is told a device's channels that were found bad, when they change."""
     lateness = (
         {}
         if ledger is None
@@ -49,7 +51,7 @@ def make_stages(
             "focus": ledger.stage("focus", FOCUS_DEADLINE_NS),
         }
     )
-    windows = WindowStage(slots, config, publish, lateness.get("window"))
+    windows = WindowStage(slots, publish, lateness.get("window"))
     oracle = OracleStage(
         first,
         config.oracle,
@@ -60,13 +62,7 @@ def make_stages(
         bad=config.montage.bad,
     )
 
-    def bad_found(device_id: str, labels: frozenset[str]) -> None:
-        spec = first().spec
-        if spec is not None and spec.device_id == device_id:
-            oracle.leave_out(labels)
-
-    bad = BadWatch(emit, bad_found)
-    if config.montage.auto_bad:
-        windows.listen(bad.hear)
+    bad = BadWatch(emit, leave_out)
+    windows.listen(bad.hear)
     oracle.follow(windows)
     return Stages(windows, oracle, AuxStage(slots, publish), bad)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -14,6 +15,7 @@ from phantomd.contracts import DeviceSpec
 from phantomd.core.analysis import PHASES, SCORES, Analysis
 from phantomd.core.artifact import KINDS
 from phantomd.core.ring import Ring
+from phantomd.engine.plan import Kernels
 from phantomd.signal import artifacts
 from phantomd.signal.filters import Filter, design_aside, sos
 
@@ -25,6 +27,8 @@ _CCA_TOP_HZ = 88.0
 #: The kernels of phase and of artifacts are made for these.
 _PHASE_TOP = 0.4
 _LEAST_ARTIFACT_HZ = 64.0
+#: So much of the signal ring may be overwritten while kernels learn from it.
+_OVERWRITTEN_S = 2.0
 Floats = npt.NDArray[np.float64]
 
 #: What a window has of a channel's phase, in order (csrc/pd_pll.h).
@@ -50,6 +54,13 @@ class Layout:
     targets], phases [channels, 12], artifacts [kinds, 4]."""
 
     device: DeviceSpec
+    config: Config
+    #: Channels that the configuration calls bad, and those that were found to be.
+    bad: frozenset[str]
+    left_out: frozenset[str]
+    #: Channels that are not bad by configuration, and whether bad ones are looked for among them.
+    eligible: tuple[int, ...]
+    watched: bool
     #: Channels that are analysed, by their places in a sample; the mean of ``reference`` is taken
     #: from each.
     picks: tuple[int, ...]
@@ -99,19 +110,29 @@ class Layout:
         return tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
 
 
-def layout_of(config: Config, spec: DeviceSpec) -> Layout:
+def layout_of(config: Config, spec: DeviceSpec, left_out: frozenset[str] = frozenset()) -> Layout:
     """What a device gets of what is configured: bands, targets and frequencies that its rate can
-    have; channels that are not bad."""
+    have; channels that are not bad. ``left_out`` were found to be: where no other is left, they
+    stay."""
     bands = config.analysis.bands
     fits = tuple(name for name, (_, high) in bands.items() if high < spec.rate_hz / 2)
     targets = tuple(hz for hz in config.cca.targets_hz if hz < spec.rate_hz / 2)
     has_cca = bool(targets) and _subbands(config.cca, spec.rate_hz) > 0
-    good = tuple(i for i, label in enumerate(spec.labels) if label not in config.montage.bad)
+    bad = frozenset(config.montage.bad)
+    eligible = tuple(i for i, label in enumerate(spec.labels) if label not in bad)
+    good = tuple(i for i in eligible if spec.labels[i] not in left_out)
+    if not good:
+        good, left_out = eligible, frozenset()
     fits_phase = 0 < config.phase.ref_hz <= _PHASE_TOP * spec.rate_hz
     return Layout(
         device=spec,
+        config=config,
+        bad=bad,
+        left_out=left_out,
+        eligible=eligible,
+        watched=config.montage.auto_bad,
         picks=good,
-        reference=_reference(config.montage.reference, spec.labels, good),
+        reference=_reference(config.montage.reference, spec.labels, good, left_out),
         bands=fits,
         targets_hz=targets if has_cca else (),
         windows_s=config.cca.windows_s if has_cca else (),
@@ -123,11 +144,16 @@ def layout_of(config: Config, spec: DeviceSpec) -> Layout:
 
 
 def _reference(
-    named: str | tuple[str, ...], labels: tuple[str, ...], good: tuple[int, ...]
+    named: str | tuple[str, ...],
+    labels: tuple[str, ...],
+    good: tuple[int, ...],
+    left_out: frozenset[str],
 ) -> tuple[int, ...]:
-    """Channels whose mean is the reference. Of a single channel there is no average."""
+    """Channels whose mean is the reference. Of a single channel there is no average. Named ones
+    that were found bad are no part of it, where another one is left."""
     if isinstance(named, tuple):
-        return tuple(i for i, label in enumerate(labels) if label in named)
+        every = tuple(i for i, label in enumerate(labels) if label in named)
+        return tuple(i for i in every if labels[i] not in left_out) or every
     return good if named == "average" and len(good) > 1 else ()
 
 
@@ -146,18 +172,53 @@ def _cca_bands(layout: Layout) -> list[Filter]:
 
 
 def prepare(config: Config, spec: DeviceSpec) -> None:
-    """Has all designed that ``make_analysis`` will ask for. May take seconds: beside the loop."""
+    """Has all designed that ``make_analysis`` will ask for. May take seconds: beside the loop.
+    Raises ConfigError for what can't be."""
     layout = layout_of(config, spec)
+    period_of(config, spec)
     design_aside([*_bands(config, layout), *_cca_bands(layout)])
 
 
+def renew(
+    config: Config,
+    spec: DeviceSpec,
+    before: Analysis,
+    left_out: frozenset[str],
+    grid_t0_ns: int,
+) -> tuple[Analysis | None, int]:
+    """Kernels for the place of ``before``, which have learnt from its signal ring, and from which
+    native index on. Its blocks of artifact scores lie as those before, so that a window's scores
+    are the same however much was learnt. May take seconds: beside the loop."""
+    prepare(config, spec)
+    made = make_analysis(config, spec, before.signal, None, left_out)
+    oldest = before.signal.oldest + round(_OVERWRITTEN_S * spec.rate_hz)
+    first = before.begun
+    if first < oldest:
+        period = period_of(config, spec)
+        first += -(-(oldest - first) // period) * period
+    if made is not None:
+        made.learn(first, grid_t0_ns)
+    return made, first
+
+
+def period_of(config: Config, spec: DeviceSpec) -> int:
+    """Samples after which blocks and windows of the artifact scores begin together again."""
+    if not layout_of(config, spec).has_artifacts:
+        return 1
+    return math.prod(artifacts.blocks(spec.rate_hz, config.window.length_s))
+
+
 def make_analysis(
-    config: Config, spec: DeviceSpec, signal: Ring, windows: Ring | None
+    config: Config,
+    spec: DeviceSpec,
+    signal: Ring,
+    windows: Ring | None,
+    left_out: frozenset[str] = frozenset(),
 ) -> Analysis | None:
     """The kernels of a device; None where it has no channel to analyse.
 
     ``windows``: the ring that it goes on with where its records are as long."""
-    layout = layout_of(config, spec)
+    layout = layout_of(config, spec, left_out)
     if not layout.picks:
         return None
     step_ns = round(config.window.step_s * _NS)
@@ -196,7 +257,7 @@ def _artifact_config(config: Config, layout: Layout) -> artifacts.Config:
         spec.labels,
         spec.rate_hz,
         range_uv=(float(low_high[0]), float(low_high[1])) if low_high else None,
-        bad=config.montage.bad,
+        bad=tuple(layout.bad | layout.left_out),
         window_s=config.window.length_s,
         lines_hz=(layout.mains_hz, 2 * layout.mains_hz),
     )
@@ -214,3 +275,6 @@ def _top_hz(rate_hz: float) -> float:
 def _subbands(cca: CcaConfig, rate_hz: float) -> int:
     """Those that are at least an octave wide at this rate."""
     return sum(2 * _low_hz(band) <= _top_hz(rate_hz) for band in range(cca.subbands))
+
+
+KERNELS = Kernels(make_analysis, prepare, renew)

@@ -1,8 +1,8 @@
 """Bad channels while they stream: every ten seconds a look at the newest ten, in pieces.
 
 It goes by windows alone, a piece or two each, so that nothing waits for it and a replay finds the
-same at the same window. What is found is shown and told; the analysis goes on with the channels
-that are configured.
+same at the same window. What is found is shown and told, and the analysis goes on without it
+(engine/renewal.py), until it is good again: so those left out are looked at, too.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _REASONS = {
     "apart": "it has nothing in common with its neighbours, a correlation of {value:.2f} at most",
 }
 _HINT = (
-    "press the electrode on, add gel, look at its cable; name it in montage.bad to leave it out "
-    "of the analysis"
+    "press the electrode on, add gel, look at its cable; until it is good the analysis goes on "
+    "without it"
 )
 
 
@@ -73,11 +73,16 @@ class BadWatch:
         """The next window of any device."""
         device_id = features.device_id
         layout, watched = self._watched.get(device_id, (None, None))
-        if layout != window.layout:
-            if watched is not None and watched.found:
-                self._heard(device_id, frozenset())
+        if layout is None or _what(layout) != _what(window.layout):
+            before = watched.found if watched is not None else {}
             watched = _watched(window.layout)
             self._watched[device_id] = window.layout, watched
+            if watched is not None and layout is not None and layout.device == window.layout.device:
+                labels = watched.judge.labels
+                watched.found = {label: bad for label, bad in before.items() if label in labels}
+            after = watched.found if watched is not None else {}
+            if before.keys() != after.keys():
+                self._heard(device_id, frozenset(after))
         if watched is None:
             return
         _take(watched, window)
@@ -115,18 +120,24 @@ class BadWatch:
         self._emit(Event("alert", level, f"{device_id}: {message}", device_id, fields=fields))
 
 
+def _what(layout: Layout) -> tuple[Any, ...]:
+    """Whatever of a layout is something else to look at."""
+    return layout.device, layout.eligible, layout.watched
+
+
 def _watched(layout: Layout) -> _Watched | None:
     """None: channels that are no EEG, or too slow, have no look."""
     spec = layout.device
-    if spec.stream != "eeg" or not layout.picks:
+    if spec.stream != "eeg" or not layout.eligible or not layout.watched:
         return None
     low_high = spec.info.get("range_uv")
     range_uv = (float(low_high[0]), float(low_high[1])) if low_high else None
     try:
-        judge = BadChannels(layout.labels, spec.rate_hz, range_uv=range_uv)
+        labels = tuple(spec.labels[place] for place in layout.eligible)
+        judge = BadChannels(labels, spec.rate_hz, range_uv=range_uv)
     except ConfigError:
         return None
-    return _Watched(layout.picks, judge)
+    return _Watched(layout.eligible, judge)
 
 
 def _take(watched: _Watched, window: Window) -> None:

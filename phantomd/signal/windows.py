@@ -8,10 +8,10 @@ exactly the same window, by kernels that release the GIL.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from phantomd.config import Config
 from phantomd.contracts import FeatureWindow, Quality
 from phantomd.core.analysis import read_signal, take_windows
 from phantomd.core.artifact import KINDS
@@ -46,15 +46,14 @@ class WindowStage:
     def __init__(
         self,
         slots: Callable[[], Iterable[Slot]],
-        config: Config,
         publish: Publish,
         lateness: Histogram | None = None,
     ) -> None:
         self._slots = slots
-        self._config = config
         self._publish = publish
         self._lateness = lateness
-        self._readers: dict[int, _Reader] = {}
+        #: Of each slot: the ring that is read, and those that come after it.
+        self._readers: dict[int, deque[_Reader]] = {}
         self._listeners: list[Callable[[FeatureWindow, Window], None]] = []
         self._extra: list[Measure] = []
         #: Windows that were overwritten before they were read.
@@ -69,27 +68,27 @@ class WindowStage:
         self._extra.append(call)
 
     def layout_changed(self, slot: Slot) -> None:
-        """The next ``on_tick`` looks at the slot anew."""
+        """Its windows come in another ring: each is read to its end before the next."""
+        readers = self._readers.setdefault(slot.number, deque())
+        if slot.windows is None or slot.signal is None or slot.spec is None:
+            return
+        if not readers or readers[-1].ring is not slot.windows:
+            layout = layout_of(slot.config, slot.spec, slot.left_out)
+            reader = _Reader(slot, slot.windows, slot.signal, layout, slot.windows.oldest)
+            reader.measures = measures_of(slot.config, layout)
+            readers.append(reader)
 
     def on_tick(self, now_ns: int) -> None:
         for slot in self._slots():
-            reader = self._readers.get(slot.number)
-            if reader is None or reader.ring is not slot.windows:
-                if reader is not None:
-                    self._drain(reader, now_ns)
-                reader = self._new_reader(slot)
-            if reader is not None:
-                self._drain(reader, now_ns)
-
-    def _new_reader(self, slot: Slot) -> _Reader | None:
-        if slot.windows is None or slot.signal is None or slot.spec is None:
-            self._readers.pop(slot.number, None)
-            return None
-        layout = layout_of(self._config, slot.spec)
-        reader = _Reader(slot, slot.windows, slot.signal, layout, slot.windows.oldest)
-        reader.measures = measures_of(self._config, layout)
-        self._readers[slot.number] = reader
-        return reader
+            self.layout_changed(slot)
+            readers = self._readers[slot.number]
+            while readers:
+                # The tick writes no more into a ring once it has begun with one after it.
+                ended = any(later.ring.next for later in list(readers)[1:])
+                self._drain(readers[0], now_ns)
+                if not ended and slot.windows is not None:
+                    break
+                readers.popleft()
 
     def _drain(self, reader: _Reader, now_ns: int) -> None:
         records, reader.next, lost = take_windows(reader.ring, reader.next)

@@ -159,6 +159,57 @@ static void test_every_sample_is_in_one_step_and_every_window_comes_once(unsigne
     discard(bench);
 }
 
+/* Of two twins one gets another analysis behind its source, in mid-run and with losses: the same
+ * windows go on, and say the same. */
+static void test_an_analysis_that_takes_another_s_place_goes_on_with_its_windows(unsigned seed)
+{
+    struct bench *both[2] = { make(250), make(250) }, *other = both[1];
+    struct pd_analysis fresh;
+    struct pd_analysis_config config = config_of(other);
+    void *arena = lines(other->arena_bytes), *scratch = lines(other->scratch_bytes);
+    uint64_t one[64], two[64], state = seed * 2654435761u + 1, n = 0;
+    const uint64_t swap_at = 2000 + seed * 7;
+    int compared = 0;
+    while (n < 4000) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        if ((state >> 40) % 100 == 0 && n > 500) n += 1 + (state >> 20) % 3;
+        if (n >= swap_at && other->rig->source.analysis == &other->analysis) {
+            CHECK(pd_analysis_init(&fresh, &config, arena, other->arena_bytes, scratch,
+                                   other->scratch_bytes, &other->signal, &other->windows, 0) == 0);
+            pd_analysis_learn(&fresh, 1000, other->analysis.state->next - 11, grid_t0_ns(other));
+            CHECK(pd_ring_next(&other->windows) == pd_ring_next(&both[0]->windows), "in silence");
+            pd_source_replace(&other->rig->source, &fresh, grid_t0_ns(other));
+            CHECK(other->rig->source.analysis == &fresh);
+            CHECK(fresh.state->next == other->analysis.state->next);
+            CHECK(fresh.state->window_next == other->analysis.state->window_next);
+        }
+        for (int i = 0; i < 2; i++) {
+            arrive(both[i]->rig, n, 0, taken_ns(both[i]->rig, n) + PD_NS_PER_MS);
+            step(both[i], taken_ns(both[i]->rig, n) + PD_NS_PER_MS);
+        }
+        n++;
+        for (struct pd_window *mine; (mine = next_window(both[0], one));) {
+            struct pd_window *theirs = next_window(other, two);
+            CHECK(theirs != NULL && theirs->index == mine->index);
+            CHECK(theirs->first == mine->first && theirs->until == mine->until);
+            CHECK(theirs->lost == mine->lost && theirs->bridged == mine->bridged);
+            CHECK(theirs->flags == mine->flags && theirs->closed_ns == mine->closed_ns);
+            for (uint32_t i = 0; i < mine->n_values; i++) {
+                if (mine->value[i] != mine->value[i]) continue;
+                CHECK(fabs(theirs->value[i] - mine->value[i]) <= 1e-6 * (1 + fabs(mine->value[i])));
+                compared += mine->first > swap_at;
+            }
+        }
+        CHECK(next_window(other, two) == NULL);
+    }
+    CHECK(compared > 100);
+    pd_source_replace(&other->rig->source, NULL, grid_t0_ns(other));
+    CHECK(other->rig->source.analysis == &fresh, "NULL leaves what is there");
+    free(arena);
+    free(scratch);
+    for (int i = 0; i < 2; i++) discard(both[i]);
+}
+
 /* A window whose last sample is there is closed at once; one that lacks samples waits. */
 static void test_a_window_waits_for_its_samples_and_no_longer_than_it_may(void)
 {
@@ -248,5 +299,7 @@ int main(void)
     test_a_window_waits_for_its_samples_and_no_longer_than_it_may();
     test_the_arena_is_the_whole_state();
     test_what_can_not_be_is_refused();
+    for (unsigned seed = 1; seed <= 6; seed++)
+        test_an_analysis_that_takes_another_s_place_goes_on_with_its_windows(seed);
     return check_report("analysis");
 }

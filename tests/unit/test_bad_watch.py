@@ -29,14 +29,34 @@ class Watched:
         self.bench = Bench(config, board=self.device)
         self.events: list[Event] = []
         self.focus: list[tuple[int, dict]] = []
+        self.windows: list[dict] = []
         engine = self.bench.engine
         self.stages = make_stages(
-            lambda: engine.slots, lambda: engine.slots[0], config, self.say, self.events.append
+            lambda: engine.slots,
+            lambda: engine.slots[0],
+            config,
+            self.say,
+            self.events.append,
+            leave_out=self.leave_out,
         )
+
+    def leave_out(self, device_id, labels) -> None:
+        assert device_id == self.device.spec.device_id
+        renewal = self.bench.engine.renew(self.bench.slot, self.bench.config, labels)
+        assert self.bench.engine.adopt([renewal])
 
     def say(self, stream, t_ns, data, late=False) -> None:
         if stream == "focus":
             self.focus.append((t_ns, dict(data)))
+        if stream == "features":
+            self.windows.append(dict(data))
+
+    def between(self, begin_s: float, end_s: float) -> list[dict]:
+        return [
+            data
+            for data in self.windows
+            if begin_s * S < data["window"]["end_ns"] - T0_NS <= end_s * S
+        ]
 
     def run(self, begin_s: float, end_s: float) -> None:
         for ms in range(round(1e3 * begin_s), round(1e3 * end_s), 8):
@@ -85,10 +105,42 @@ def test_each_is_told_once_when_it_turns_bad_and_once_when_it_is_good_again(two)
 def test_the_oracle_does_without_them_as_long_as_six_are_good(two):
     channels = {data.get("channels") for t_ns, data in two.focus if t_ns - T0_NS > 36 * S}
     assert channels == {8}
-    seen = next(event.fields["t_ns"] for event in alerts(two))
-    # Six are good, but the railed one clips, and windows that clip have no focus.
-    reasons = {data["reason"] for t_ns, data in two.focus if seen < t_ns < T0_NS + 16 * S}
-    assert reasons == {"artifact"}
+    seen = max(event.fields["t_ns"] for event in alerts(two) if event.fields["bad"])
+    between = [data for t_ns, data in two.focus if seen + S < t_ns < T0_NS + 16 * S]
+    assert {data.get("channels") for data in between} == {6}
+
+
+def test_a_railed_channel_rejects_no_window_once_it_is_found(two):
+    seen = max(event.fields["t_ns"] for event in alerts(two) if event.fields["bad"]) - T0_NS
+    assert {data["reject"] for data in two.between(3.0, seen / S)} == {True}
+    after = two.between(seen / S, 16.0)
+    assert len(after) >= 4 and not any(data["reject"] for data in after)
+    assert "alpha_uv2.P4" not in after[-1]["features"]
+    assert two.windows[-1]["features"]["alpha_uv2.P4"] is not None, "it is good again"
+
+
+def test_no_window_is_left_out_or_told_twice_when_channels_go_and_come_back(two):
+    indices = [data["window"]["index"] for data in two.windows]
+    assert indices == list(range(indices[0], indices[0] + len(indices)))
+
+
+def test_what_is_found_is_left_out_as_what_is_configured():
+    """Also of the average reference, and of the bands' means."""
+    by_name = Watched(Config(montage=MontageConfig(bad=("F3", "P4"), reference="average")))
+    found = Watched(Config(montage=MontageConfig(reference="average")))
+    for watched in (by_name, found):
+        watched.device.fault("flatline", 40.0, {"channel": 2})
+        watched.device.fault("saturate", 40.0, {"channel": 7})
+        watched.run(0.0, 20.0)
+    assert set(found.found) == {"F3", "P4"}
+    one, other = by_name.between(17.0, 20.0), found.between(17.0, 20.0)
+    assert len(one) == len(other) >= 11
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine["artifacts"] == theirs["artifacts"] and mine["reject"] == theirs["reject"]
+        assert mine["features"].keys() == theirs["features"].keys()
+        for name, value in mine["features"].items():
+            if name != "focus_session" and value is not None:
+                assert theirs["features"][name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
 def test_with_fewer_than_six_good_channels_there_is_no_focus():
