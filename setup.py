@@ -26,6 +26,7 @@ SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 PORT = ["peer", "post"]
+CLOCK = ["clock", "clock_line"]
 SPIKE = ["time", "sos", "spike", "spike_noise", "spike_median", "spike_run"]
 SOURCES = {
     "ring": ["ring"],
@@ -34,7 +35,7 @@ SOURCES = {
         *("time", "hist", "ring", "spsc", "noise", "stress", "answer", "packet", "session"),
         *("session_line", "session_loop", *PORT, "port", "port_serve", "port_receive"),
     ],
-    "clock": ["time", "clock"],
+    "clock": ["time", *CLOCK],
     "resample": ["resample"],
     "sos": ["time", *SOS],
     "spike": SPIKE,
@@ -52,7 +53,7 @@ SOURCES = {
     "pll": ["noise", *PLL],
     "analysis": ANALYSIS,
     "engine": [
-        *(*ANALYSIS, "hist", "spsc", "journal", "clock", "resample"),
+        *(*ANALYSIS, "hist", "spsc", "journal", *CLOCK, "resample"),
         *("grid", "source", "engine"),
     ],
     "frames": ["time", "hist", "ring", "spsc", *PORT, "grid", "frames"],

@@ -3,16 +3,14 @@
 #include <math.h>
 #include <string.h>
 
-/* Times are doubles in ns from origin_ns; residuals are small whatever the age. */
-#define BLOCK_NS 2.5e8
+#include "pd_clock_line.h"
+
 #define ENOUGH 0.25                 /* of a block's samples: after a gap it goes on until then */
 #define LOCK_NS 2e8
 #define LOCK_SPAN_NS 1e8            /* of arrivals: one stale backlog is no lock */
 #define LOCK_SAMPLES 8.0
 #define DEFAULT_PRIOR_PPM 20.0
 #define PRIOR_WANDER 1e-6           /* what a learnt rate may have changed by since */
-#define MIN_SLOPE (-0.75)           /* four times the nominal rate, and a quarter: keeps */
-#define MAX_SLOPE 3.0               /* the read-out rising whatever comes in */
 
 #define SLEW_NS 1.25e8              /* twice this time constant: 90 % after 0.5 s */
 #define SLEW_LIMIT 0.05             /* a correction changes the rate by 5 % at most */
@@ -20,23 +18,12 @@
 #define OUT_OF_LINE_SD 6.0
 #define OUT_OF_LINE_NS 2e5
 #define EARLY_BLOCKS 2              /* one can be a corrupt index; two are evidence */
-#define TREND_BLOCKS 5              /* out of line before their slope is believed */
 #define SHIFT_BLOCKS 12             /* 3 s: late for longer than any stall of the host */
 #define DRAIN_NS 2e10               /* a queue that needs longer is a delay */
-#define CONTRADICTION_SD 4.0
-#define BENT_LATE_SD 8.0            /* the minima's own tail is long on this side */
-#define BENT_EARLY_SD 4.5
 
-#define BENT_NS 6e4                 /* less is the host's doing: its floor moves with its load */
-
-#define LATE_WEIGHT 0.03
-#define LOWER_ROUNDS 12
-#define LINE_BIAS 0.25
 #define USUAL_BLOCKS 128.0          /* memory of the usual deviation: 32 s */
 #define USUAL_CLIP_SD 3.0           /* a trend must not become usual */
 #define MORE_VAR 16.0               /* what a change may add at once: it may be a misfit */
-#define SPREAD_PRIOR 4.0            /* degrees of freedom that the usual spread counts for */
-#define SPREAD_FLOOR_NS 500.0
 #define CLUMPED 1.5
 
 static double to_x(const struct pd_clock *clock, uint64_t index)
@@ -44,22 +31,12 @@ static double to_x(const struct pd_clock *clock, uint64_t index)
     return (double)(int64_t)(index - clock->origin_index);
 }
 
-static double line_at(const struct pd_clock *clock, double x)
-{
-    return clock->line_y_ns + clock->slope * (x - clock->line_x) * clock->period_ns;
-}
-
-static double square(double value)
-{
-    return value * value;
-}
-
 /* -- the read-out ------------------------------------------------------------ */
 
 static void refresh_readout(struct pd_clock *clock, double x)
 {
     clock->read_x = x;
-    clock->read_ns = x * clock->period_ns + line_at(clock, x) + clock->lag_ns;
+    clock->read_ns = x * clock->period_ns + pd_clock_line_at(clock, x) + clock->lag_ns;
     clock->read_period_ns = clock->period_ns * (1.0 + clock->slope + clock->lag_rate);
 }
 
@@ -70,8 +47,8 @@ static void refresh_readout(struct pd_clock *clock, double x)
 static void advance_readout(struct pd_clock *clock, double x)
 {
     double dt = (x - clock->read_x) * clock->period_ns;
-    double rate = (clock->lag_rate - dt * clock->lag_ns / square(SLEW_NS)) /
-                  square(1.0 + dt / SLEW_NS);
+    double rate = (clock->lag_rate - dt * clock->lag_ns / pd_clock_square(SLEW_NS)) /
+                  pd_clock_square(1.0 + dt / SLEW_NS);
     clock->lag_rate = fmax(-SLEW_LIMIT, fmin(SLEW_LIMIT, rate));
     clock->lag_ns += clock->lag_rate * dt;
     refresh_readout(clock, x);
@@ -81,7 +58,7 @@ static void advance_readout(struct pd_clock *clock, double x)
  * steps when that would take too long. Returns whether it stepped. */
 static int follow_line(struct pd_clock *clock, double old_y_ns, double old_slope, double x)
 {
-    clock->lag_ns += old_y_ns - line_at(clock, x);
+    clock->lag_ns += old_y_ns - pd_clock_line_at(clock, x);
     clock->lag_rate += old_slope - clock->slope;
     int stepped = fabs(clock->lag_ns) > (double)PD_CLOCK_RELOCK_NS;
     if (stepped) {
@@ -90,194 +67,6 @@ static int follow_line(struct pd_clock *clock, double old_y_ns, double old_slope
     }
     refresh_readout(clock, x);
     return stepped;
-}
-
-/* -- history ----------------------------------------------------------------- */
-
-static void merge_into(struct pd_clock_point *into, const struct pd_clock_point *point,
-                       double slope_ns)
-{
-    double samples = into->samples + point->samples;
-    if (point->y_ns - into->y_ns < slope_ns * (point->x - into->x)) *into = *point;
-    into->samples = samples;
-}
-
-static void halve_history(struct pd_clock *clock)
-{
-    double slope_ns = clock->slope * clock->period_ns;
-    for (int i = 0; i < PD_CLOCK_BLOCKS / 2; i++) {
-        clock->block[i] = clock->block[2 * i];
-        merge_into(&clock->block[i], &clock->block[2 * i + 1], slope_ns);
-    }
-    clock->block_count = PD_CLOCK_BLOCKS / 2;
-    clock->level++;
-    clock->newest_parts = 1 << clock->level;
-}
-
-static void keep_newest(struct pd_clock *clock, int count)
-{
-    memmove(clock->block, clock->block + clock->block_count - count,
-            (size_t)count * sizeof clock->block[0]);
-    clock->block_count = count;
-}
-
-static void admit(struct pd_clock *clock, const struct pd_clock_point *point)
-{
-    if (clock->block_count > 0 && clock->newest_parts < 1 << clock->level) {
-        merge_into(&clock->block[clock->block_count - 1], point, clock->slope * clock->period_ns);
-        clock->newest_parts++;
-        return;
-    }
-    if (clock->block_count == PD_CLOCK_BLOCKS) {
-        if (clock->level < PD_CLOCK_MAX_LEVEL) halve_history(clock);
-        else keep_newest(clock, PD_CLOCK_BLOCKS - 1);
-    }
-    clock->block[clock->block_count++] = *point;
-    clock->newest_parts = 1;
-}
-
-/* -- estimate ---------------------------------------------------------------- */
-
-struct sums {
-    double weight, u, y, uu, uy, yy;    /* u: ns from x_ref; y: ns from y_ref; uu.. centred */
-};
-
-static struct sums sum_points(const struct pd_clock_point *point, const double *weight, int count,
-                              double x_ref, double y_ref, double period_ns)
-{
-    struct sums sum = { 0 };
-    for (int i = 0; i < count; i++) {
-        sum.weight += weight[i];
-        sum.u += weight[i] * (point[i].x - x_ref) * period_ns;
-        sum.y += weight[i] * (point[i].y_ns - y_ref);
-    }
-    sum.u /= sum.weight;
-    sum.y /= sum.weight;
-    for (int i = 0; i < count; i++) {
-        double u = (point[i].x - x_ref) * period_ns - sum.u;
-        double y = point[i].y_ns - y_ref - sum.y;
-        sum.uu += weight[i] * u * u;
-        sum.uy += weight[i] * u * y;
-        sum.yy += weight[i] * y * y;
-    }
-    return sum;
-}
-
-/* Half-empty blocks (after gaps, and the newest) count for their share. */
-static void weigh_blocks(const struct pd_clock *clock, double *weight)
-{
-    double full = BLOCK_NS / clock->period_ns * (double)(1 << clock->level);
-    for (int i = 0; i < clock->block_count; i++)
-        weight[i] = fmin(1.0, clock->block[i].samples / full);
-}
-
-/* How far the line lies above the least possible delay. With exponential delays
- * the minima lie above it by just the mean distance of two of them (they are
- * exponential too), and the line by a quarter of that; for densities that rise
- * from 0 it is some more. */
-static double bias_ns(const struct pd_clock *clock)
-{
-    double total = 0.0;
-    for (int i = 1; i < clock->block_count; i++)
-        total += fabs(clock->block[i].y_ns - line_at(clock, clock->block[i].x) -
-                      clock->block[i - 1].y_ns + line_at(clock, clock->block[i - 1].x));
-    return LINE_BIAS * total / (clock->block_count + 3);
-}
-
-static double late_ns(const struct pd_clock *clock, int i)
-{
-    return clock->block[i].y_ns - line_at(clock, clock->block[i].x);
-}
-
-static void set_line(struct pd_clock *clock, const struct sums *sum, double ridge, double x_ref,
-                     double y_ref)
-{
-    double slope = clock->slope;
-    if (sum->uu + ridge > 0.0) slope = (sum->uy + ridge * clock->prior_slope) / (sum->uu + ridge);
-    clock->slope = fmax(MIN_SLOPE, fmin(MAX_SLOPE, slope));
-    clock->line_x = x_ref;
-    clock->line_y_ns = y_ref + sum->y - clock->slope * sum->u;
-}
-
-/* From the line through the middle of the minima to the one along their lower
- * edge: late minima count LATE_WEIGHT, again and again until the same ones are
- * late (an expectile; Newey and Powell 1987). A host that is busy for seconds
- * makes all of a block late, and says nothing about the crystal. */
-static void lower_line(struct pd_clock *clock, const double *weight, double ridge, double x_ref,
-                       double y_ref)
-{
-    int count = clock->block_count, same = 0;
-    double lower[PD_CLOCK_BLOCKS] = { 0 };
-    struct sums sum = { 0 };
-    for (int round = 0; round < LOWER_ROUNDS && !same; round++) {
-        same = round > 0;
-        for (int i = 0; i < count; i++) {
-            double w = weight[i] * (late_ns(clock, i) > 0.0 ? LATE_WEIGHT : 1.0);
-            same = same && w == lower[i];
-            lower[i] = w;
-        }
-        if (same) break;
-        sum = sum_points(clock->block, lower, count, x_ref, y_ref, clock->period_ns);
-        set_line(clock, &sum, ridge * sum.weight / count, x_ref, y_ref);
-    }
-}
-
-/* Weighted least squares over the blocks, with the prior of the slope as a
- * ridge, tells their spread; then the line is lowered. Its reference becomes x_ref. */
-static void fit_line(struct pd_clock *clock, double x_ref)
-{
-    double weight[PD_CLOCK_BLOCKS];
-    int count = clock->block_count;
-    weigh_blocks(clock, weight);
-    double y_ref = clock->block[count - 1].y_ns;
-    struct sums sum = sum_points(clock->block, weight, count, x_ref, y_ref, clock->period_ns);
-
-    double misfit = sum.uu > 0.0 ? fmax(0.0, sum.yy - square(sum.uy) / sum.uu) : 0.0;
-    /* Minima over twice the samples have half the variance, or a quarter. */
-    double usual_var = clock->usual_var / (double)(1 << clock->level);
-    double variance = (SPREAD_PRIOR * usual_var + misfit) /
-                      (SPREAD_PRIOR + fmax(0.0, sum.weight - 2.0));
-    if (count >= TREND_BLOCKS - 1 && isfinite(clock->prior_sd)) {
-        double apart = fabs(sum.uy / sum.uu - clock->prior_slope);
-        if (apart > CONTRADICTION_SD * sqrt(variance / sum.uu + square(clock->prior_sd)))
-            clock->prior_sd = INFINITY;
-    }
-    double ridge = variance / square(clock->prior_sd);
-    set_line(clock, &sum, ridge, x_ref, y_ref);
-    if (sum.uu + ridge > 0.0) clock->slope_sd = sqrt(variance / (sum.uu + ridge));
-    clock->spread_ns = sqrt(variance);
-    clock->offset_sd_ns = sqrt(variance / sum.weight + square(clock->slope_sd * sum.u));
-    if (count >= 2) lower_line(clock, weight, ridge, x_ref, y_ref);
-    clock->line_y_ns -= bias_ns(clock);     /* which is of the residuals about that line */
-}
-
-/* A crystal that wanders bends the history away from any line. Where the newest
- * 4, 8, 16 … blocks lie off the line by more than chance, what is older than
- * twice those is forgotten. The noise is taken from the differences of
- * neighbours, which a trend does not enlarge. Returns whether it cut. */
-static int forget_bent_history(struct pd_clock *clock, int least_taken)
-{
-    int count = clock->block_count;
-    if (count < 4 * least_taken) return 0;
-    double residual[PD_CLOCK_BLOCKS], rough = 0.0, mean = 0.0, newest = 0.0;
-    double clip = 36.0 * square(clock->spread_ns);
-    for (int i = 0; i < count; i++) {
-        residual[i] = late_ns(clock, i);
-        mean += residual[i] / count;
-        if (i > 0) rough += fmin(square(residual[i] - residual[i - 1]), clip);
-    }
-    double sd = fmax(sqrt(rough / (2.0 * (count - 1))), SPREAD_FLOOR_NS);
-    for (int taken = 1; 2 * taken < count; taken++) {
-        newest += residual[count - taken] - mean;
-        if (taken < least_taken || (taken & (taken - 1)) != 0) continue;
-        double excess_sd = newest / (sd * sqrt((double)taken));
-        if (excess_sd > -BENT_EARLY_SD && excess_sd < BENT_LATE_SD) continue;
-        if (fabs(newest) < BENT_NS * taken) continue;
-        keep_newest(clock, 2 * taken);
-        clock->prior_sd = INFINITY;
-        return 1;
-    }
-    return 0;
 }
 
 /* -- changes ----------------------------------------------------------------- */
@@ -318,13 +107,14 @@ static int judge_late_run(struct pd_clock *clock)
     const struct pd_clock_point *point = clock->recent + clock->recent_count - count;
     double weight[PD_CLOCK_RECENT];
     for (int i = 0; i < count; i++) weight[i] = 1.0;
-    struct sums sum = sum_points(point, weight, count, point[0].x, line_at(clock, point[0].x),
-                                 clock->period_ns);
+    struct pd_clock_sums sum = pd_clock_sum(point, weight, count, point[0].x,
+                                            pd_clock_line_at(clock, point[0].x),
+                                            clock->period_ns);
     double slope = sum.uy / sum.uu;
     double misfit = fmax(0.0, sum.yy - slope * sum.uy) / (count - 2);
     double change = slope - clock->slope;
     double change_limit = CONTRADICTION_SD * sqrt(fmax(misfit, clock->usual_var) / sum.uu +
-                                                  square(clock->slope_sd));
+                                                  pd_clock_square(clock->slope_sd));
     double start_ns = sum.y - slope * sum.u - clock->usual_ns;
     int drains = change < -change_limit && start_ns < -change * DRAIN_NS;
     if (drains) return 0;
@@ -357,7 +147,7 @@ static void learn_usual(struct pd_clock *clock, double deviation_ns)
     clock->usual_count += 1.0;
     clock->usual_ns += keep * apart;
     clock->usual_var += keep * ((1.0 - keep) * apart * apart - clock->usual_var);
-    clock->usual_var = fmax(clock->usual_var, square(SPREAD_FLOOR_NS));
+    clock->usual_var = fmax(clock->usual_var, pd_clock_square(SPREAD_FLOOR_NS));
 }
 
 static void remember(struct pd_clock *clock, const struct pd_clock_point *point)
@@ -374,15 +164,15 @@ static void remember(struct pd_clock *clock, const struct pd_clock_point *point)
 static int end_block(struct pd_clock *clock, double x)
 {
     struct pd_clock_point point = clock->least;
-    double old_y_ns = line_at(clock, x), old_slope = clock->slope;
-    double deviation_ns = point.y_ns - line_at(clock, point.x);
+    double old_y_ns = pd_clock_line_at(clock, x), old_slope = clock->slope;
+    double deviation_ns = point.y_ns - pd_clock_line_at(clock, point.x);
     double apart_ns = deviation_ns - clock->usual_ns;
     int event = PD_CLOCK_NONE, from = 0;
 
     remember(clock, &point);
     if (fabs(apart_ns) <= out_of_line_ns(clock)) {
         clock->run = 0;
-        admit(clock, &point);
+        pd_clock_admit(clock, &point);
         learn_usual(clock, deviation_ns);
     } else if (apart_ns > 0.0) {
         clock->run = clock->run > 0 ? clock->run + 1 : 1;
@@ -393,14 +183,14 @@ static int end_block(struct pd_clock *clock, double x)
     }
     if (from > 0) {
         start_anew(clock, from);
-        fit_line(clock, x);
+        pd_clock_fit(clock, x);
         event = PD_CLOCK_FOLLOWED;
     } else if (clock->run == 0) {
-        fit_line(clock, x);
-        int cut = clock->newest_parts == 1 << clock->level && forget_bent_history(clock, 4);
+        pd_clock_fit(clock, x);
+        int cut = clock->newest_parts == 1 << clock->level && pd_clock_forget_bent(clock, 4);
         while (cut) {
-            fit_line(clock, x);
-            cut = forget_bent_history(clock, 2);
+            pd_clock_fit(clock, x);
+            cut = pd_clock_forget_bent(clock, 2);
         }
     }
     if (follow_line(clock, old_y_ns, old_slope, x)) event = PD_CLOCK_RELOCKED;
@@ -434,7 +224,7 @@ static int count_delivery(struct pd_clock *clock, double arrival_ns)
 static void add_to_block(struct pd_clock *clock, const struct pd_clock_point *point,
                          double arrival_ns)
 {
-    merge_into(&clock->least, point, clock->slope * clock->period_ns);
+    pd_clock_merge(&clock->least, point, clock->slope * clock->period_ns);
     if (count_delivery(clock, arrival_ns) || clock->deliveries == 0.0) {
         clock->deliveries += 1.0;
         clock->sum_ns += clock->delivery_ns = point->y_ns;
@@ -458,7 +248,8 @@ static void begin_reading(struct pd_clock *clock, double x)
      * sd (mean − least)/n, with a density that starts at 0 it is of the order
      * of that over √n: half of the latter is on the safe side of both. */
     double excess_ns = fmax(0.0, clock->sum_ns / clock->deliveries - clock->least.y_ns);
-    clock->usual_var = fmax(square(SPREAD_FLOOR_NS), square(0.5 * excess_ns) / clock->deliveries);
+    clock->usual_var = fmax(pd_clock_square(SPREAD_FLOOR_NS),
+                            pd_clock_square(0.5 * excess_ns) / clock->deliveries);
     clock->usual_ns = 0.0;
     clock->usual_count = SPREAD_PRIOR;
     clock->slope = clock->prior_slope;
@@ -466,8 +257,8 @@ static void begin_reading(struct pd_clock *clock, double x)
     clock->line_x = clock->least.x;
     clock->line_y_ns = clock->least.y_ns;
     remember(clock, &clock->least);
-    admit(clock, &clock->least);
-    fit_line(clock, x);
+    pd_clock_admit(clock, &clock->least);
+    pd_clock_fit(clock, x);
     clock->lag_ns = clock->lag_rate = 0.0;
     clock->locked = 1;
     refresh_readout(clock, x);
@@ -523,7 +314,7 @@ void pd_clock_restart(struct pd_clock *clock)
 {
     if (clock->locked) {
         clock->prior_slope = clock->slope;
-        clock->prior_sd = sqrt(square(clock->slope_sd) + square(PRIOR_WANDER));
+        clock->prior_sd = sqrt(pd_clock_square(clock->slope_sd) + pd_clock_square(PRIOR_WANDER));
     }
     clock->locked = 0;
     clock->run = clock->recent_count = clock->block_count = 0;
