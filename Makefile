@@ -7,7 +7,13 @@ BIN := $(VENV)/bin
 CORE := $(wildcard csrc/*.[ch] phantomd/core/*.pyx phantomd/core/*.pxd)
 SOURCES := phantomd benches tests
 
-.PHONY: help run test tools lint c-test fuzz-short py-test fuzz faults sim-hour kill-recordings bench bench-tick \
+# `make test` runs these side by side. The system tests mostly wait, on the real clock: what only
+# computes stands back for them. Each lane's output comes in one piece; all run, whichever fails.
+LANES := py-system py-unit py-sim c-test fuzz-short lint
+PATIENT := nice -n 10
+JOBS ?= -j2
+
+.PHONY: help run test tools lint c-test fuzz-short py-unit py-sim py-system fuzz faults sim-hour kill-recordings bench bench-tick \
 	bench-sessions bench-subscribers bench-devices bench-latency soak plots sanitize clean
 
 help:            ## this list
@@ -16,7 +22,11 @@ help:            ## this list
 run: $(VENV)/.run $(VENV)/.built        ## build, and run the daemon with the simulator
 	$(BIN)/phantomd $(ARGS)
 
-test: $(VENV)/.test $(VENV)/.built lint c-test fuzz-short py-test   ## build, and run all tests
+test: $(VENV)/.test $(VENV)/.built      ## build, and run all tests
+	@mkdir -p build && rm -f build/failed
+	@$(MAKE) --no-print-directory -k -j3 --output-sync=target JOBS= $(LANES:%=lane-%) \
+		|| { echo "make test: failed: $$(tr '\n' ' ' <build/failed)"; exit 1; }
+	@echo "make test: all passed"
 
 # -- what has to be there --------------------------------------------------------------------------
 
@@ -56,19 +66,29 @@ $(VENV)/.built: $(CORE) setup.py | $(VENV)/bin/python
 
 # -- tests -----------------------------------------------------------------------------------------
 
+lane-%:
+	@$(MAKE) --no-print-directory $* || { echo $* >>build/failed; exit 1; }
+
 lint: $(VENV)/.test                     ## ruff and mypy --strict
-	$(BIN)/ruff check $(SOURCES) setup.py
-	$(BIN)/ruff format --check $(SOURCES) setup.py
-	$(BIN)/mypy
+	@$(PATIENT) $(BIN)/ruff check $(SOURCES) setup.py
+	@$(PATIENT) $(BIN)/ruff format --check $(SOURCES) setup.py
+	@$(PATIENT) $(BIN)/mypy
 
 c-test: tools                           ## C tests under ASan, UBSan and TSan
-	$(MAKE) -C tests/c -j2 CC=$(CC)
-
-py-test: $(VENV)/.test $(VENV)/.built
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(PATIENT) $(MAKE) --no-print-directory -C tests/c $(JOBS) CC=$(CC)
 
 fuzz-short:                             # a hundred thousand inputs a target, always the same
-	$(MAKE) -C tests/fuzz short
+	@$(PATIENT) $(MAKE) --no-print-directory -C tests/fuzz $(JOBS) short
+
+py-unit py-sim: $(VENV)/.test $(VENV)/.built
+py-unit:                                # needs no other machine's clock than its own
+	@$(PATIENT) $(BIN)/python -m pytest -q tests/unit $(PYTEST_ARGS)
+
+py-sim:
+	@$(PATIENT) $(BIN)/python -m pytest -q tests/sim tests/fuzz $(PYTEST_ARGS)
+
+py-system: $(VENV)/.test $(VENV)/.built # real sockets, terminals, processes, on the real clock
+	@$(BIN)/python -m pytest -q tests/system $(PYTEST_ARGS)
 
 # -- campaigns: each has a short form in `make test` -----------------------------------------------
 
