@@ -142,9 +142,8 @@ def compare(file: Path, frames: Array, t0_ns: int, labels: tuple[str, ...]) -> C
     apart = frames["values"] - reference
     to_us = 1e6 / (128 * FINE)
     since_s = (frames["t_ns"] - frames["t_ns"][0]) * 1e-9
-    drift = _shifts(apart, slope, since_s, 1.0)
-    quarters = _shifts(apart, slope, since_s, 0.25)
-    middles = 0.25 * (np.arange(len(quarters)) + 0.5)
+    _, drift = _shifts(apart, slope, since_s, 1.0)
+    middles, quarters = _shifts(apart, slope, since_s, 0.25)
     told, _ = at(fine, place + offset + np.interp(since_s, middles, quarters))
     return Comparison(
         (frames["t_ns"] - t0_ns) * 1e-9,
@@ -159,11 +158,14 @@ def compare(file: Path, frames: Array, t0_ns: int, labels: tuple[str, ...]) -> C
     )
 
 
-def _shifts(apart: Array, slope: Array, since_s: Array, every_s: float) -> Array:
-    """By how much the reference would have to be shifted in each piece of time."""
+def _shifts(apart: Array, slope: Array, since_s: Array, every_s: float) -> tuple[Array, Array]:
+    """By how much the reference would have to be shifted in each piece of time that has a frame,
+    and the middles of those pieces."""
     piece = (since_s // every_s).astype(int)
-    pieces = [piece == n for n in range(piece[-1])]
-    return np.array([(apart[n] * slope[n]).sum() / (slope[n] ** 2).sum() for n in pieces])
+    pieces = [n for n in range(piece[-1]) if (piece == n).any()]
+    inside = [piece == n for n in pieces]
+    shifts = [(apart[n] * slope[n]).sum() / (slope[n] ** 2).sum() for n in inside]
+    return every_s * (np.array(pieces) + 0.5), np.array(shifts)
 
 
 def at(fine: Array, place: Array) -> tuple[Array, Array]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
+
+from phantomd.contracts import GRID_NS
 
 FRAME = np.dtype(
     [
@@ -45,6 +48,12 @@ class EegClient:
         data = await self._reader.readexactly(n_frames * frame_bytes)
         self.frames += data
         return np.frombuffer(data, frame_of((frame_bytes - 24) // 4))
+
+    async def read_on(self, n_frames: int) -> None:
+        """Up to so many frames from now on, whatever still lies in the socket."""
+        until_ns = time.monotonic_ns() + n_frames * GRID_NS
+        while (await self.read(1))["t_ns"][0] < until_ns:
+            pass
 
     async def read_rest(self) -> bytes:
         """Until the daemon closes the stream."""

@@ -25,7 +25,7 @@ from phantomd.control import Control
 ROOT = Path(__file__).resolve().parent.parent
 NOBODY = 65534
 #: A cold start beside other people's work.
-START_S = 30.0
+START_S = 90.0
 
 #: Modules are read before the privileges go: the interpreter may lie where only root can look.
 _AS_NOBODY = f"""

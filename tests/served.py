@@ -15,7 +15,8 @@ import uvloop
 from phantomd.contracts import EEG_MAGIC
 
 T = TypeVar("T")
-WAIT_S = 10.0
+#: For what comes at once, on a host that may stand still: only a failure waits so long.
+WAIT_S = 30.0
 _clients: list[socket.socket] = []
 
 

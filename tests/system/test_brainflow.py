@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from live import EegClient
+from patience import Pace
 from running import ROOT, Events, until_frame, whole
 
 from benches.brainflow_cyton import measure
@@ -200,14 +201,15 @@ def test_an_unplugged_dongle_is_noticed_within_250_ms_and_leaves_no_process():
         with Taken(f"brainflow:0?serial_port={board.path}") as taken:
             taken.values(20)
             child = os.pidfd_open(taken.device.pid)
-            begun_s = time.monotonic()
-            board.stop()
-            assert select.select([taken.notify_fd], [], [], WAIT_S)[0]
-            noticed_s = time.monotonic() - begun_s
+            with Pace() as pace:
+                begun_s = time.monotonic()
+                board.stop()
+                assert select.select([taken.notify_fd], [], [], WAIT_S)[0]
+                noticed_s = time.monotonic() - begun_s
             assert "went away" in taken.device.why_ended(taken.pump.end_error)
         assert select.select([child], [], [], 0)[0], "BrainFlow goes on burning a core"
         os.close(child)
-    assert noticed_s < 0.25
+    assert noticed_s < pace.stretch(0.25)
 
 
 def test_one_recording_comes_the_same_through_our_driver_and_through_brainflow():

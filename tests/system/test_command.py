@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import Pace
 from running import NOBODY, Running, Subscriber, fails_to_start
 from served import WAIT_S
 
@@ -81,18 +82,19 @@ def test_a_signal_ends_it_within_a_second_with_nothing_lost(tmp_path, number, re
         for subscriber in subscribers:
             subscriber.read(64)
         before_ns = time.monotonic_ns()
-        status, took_s = daemon.end(number)
+        with Pace() as pace:
+            status, took_s = daemon.end(number)
         assert status == 0, daemon.log
         for subscriber in subscribers:
             subscriber.read_rest()
             subscriber.assert_contiguous()
     record_property("seconds", took_s)
     print(f"ended in {took_s:.3f} s")
-    assert took_s < 1.0
+    assert took_s < pace.stretch(1.0)
     ends = [subscriber.frames[-1] for subscriber in subscribers]
     assert ends[0]["index"] == ends[1]["index"]
     # The last frame is of the instant of the signal, but for the resampler's delay and hold.
-    assert ends[0]["t_ns"] > before_ns - 100_000_000
+    assert ends[0]["t_ns"] > before_ns - pace.stretch(0.1) * 1e9
     assert read_journal(journal).complete
 
 
@@ -102,10 +104,11 @@ def test_it_ends_within_a_second_while_a_silent_port_is_being_opened(tmp_path):
         with Running(tmp_path, "--device", f"cyton:{os.ttyname(slave)}") as daemon:
             subscriber = Subscriber(daemon.port("eeg"))
             assert daemon.call("status")["devices"][0]["state"] == "opening"
-            status, took_s = daemon.end()
+            with Pace() as pace:
+                status, took_s = daemon.end()
             subscriber.read_rest()
             subscriber.assert_contiguous()
-        assert (status, took_s < 1.0) == (0, True), f"{status} after {took_s:.3f} s"
+        assert (status, took_s < pace.stretch(1.0)) == (0, True), f"{status} after {took_s:.3f} s"
     finally:
         os.close(master)
         os.close(slave)
@@ -116,15 +119,16 @@ def test_it_ends_within_a_second_beside_clients_that_do_not_read(tmp_path):
         subscribers = [Subscriber(daemon.port("eeg")) for _ in range(20)]
         reader = Subscriber(daemon.port("eeg"))
         reader.read(64)
-        status, took_s = daemon.end()
+        with Pace() as pace:
+            status, took_s = daemon.end()
         reader.read_rest()
         reader.assert_contiguous()
-        assert (status, took_s < 1.0) == (0, True), f"{status} after {took_s:.3f} s"
+        assert (status, took_s < pace.stretch(1.0)) == (0, True), f"{status} after {took_s:.3f} s"
         del subscribers
 
 
 def test_the_first_frame_comes_soon_after_the_start(tmp_path, record_property):
-    with Running(tmp_path, "--device", "simulator:?seed=1") as daemon:
+    with Pace() as pace, Running(tmp_path, "--device", "simulator:?seed=1") as daemon:
         subscriber = Subscriber(daemon.port("eeg"))
         subscriber.read(1)
         frame_s = time.monotonic() - daemon.started_s
@@ -134,8 +138,8 @@ def test_the_first_frame_comes_soon_after_the_start(tmp_path, record_property):
     record_property("first_frame_s", frame_s)
     record_property("first_data_s", data_s)
     print(f"first frame {frame_s:.2f} s after the start, the first with data {data_s:.2f} s")
-    # The issue asks for 2 s, measured idle by the benches; here others may keep both cores.
-    assert frame_s < 8.0
+    # The issue asks for 2 s, measured idle by the benches; a slower machine has twice that.
+    assert frame_s < pace.stretch(4.0)
 
 
 def test_a_hangup_reads_the_file_again_and_a_bad_file_changes_nothing(tmp_path):

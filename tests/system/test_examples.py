@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,7 +36,6 @@ def _check(lines: list[list[str]]) -> None:
         assert int(after[1]) == int(before[1]) + 7_812_500
 
 
-@pytest.mark.timeout(30)
 def test_the_c_example_reads_frames(run, daemon_at, tmp_path):
     program = tmp_path / "eeg"
     compiler = os.environ.get("CC", "cc")
@@ -48,7 +45,6 @@ def test_the_c_example_reads_frames(run, daemon_at, tmp_path):
     assert all(len(line) == 2 + 8 for line in lines)
 
 
-@pytest.mark.timeout(30)
 def test_the_readme_s_decoder_runs(run, daemon_at):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", text, re.DOTALL)

@@ -37,9 +37,9 @@ async def _record(
         ]
         await eeg.read(warm_frames)
         await daemon.journal_start(str(path))
-        await eeg.read(frames)
+        await eeg.read_on(frames)
         daemon.set_panic(True, "a test")
-        await eeg.read(64)
+        await eeg.read_on(64)
         await daemon.journal_stop()
         await daemon.stop()
         await eeg.read_rest()

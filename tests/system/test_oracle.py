@@ -11,7 +11,7 @@ from focus_reference import compute_focus
 from live import EegClient
 from running import Events, ask, until_frame, whole
 from served import WAIT_S
-from system.test_headset import link
+from system.test_headset import linked
 
 from phantomd.config import load
 from phantomd.contracts import MONTAGE, Flag
@@ -108,8 +108,7 @@ def test_five_seconds_without_a_headset_reset_to_the_baseline_and_alert_once(
     async def go():
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
             focus, trit, events = await ports(daemon, "focus", "trit", "events")
-            with emulator() as board:
-                link(path, board.path)
+            with emulator() as board, linked(path, board.path):
                 await until(focus, is_value)
             await events.until("device", state="lost")
             await until(focus, because("no-signal"))
@@ -119,8 +118,7 @@ def test_five_seconds_without_a_headset_reset_to_the_baseline_and_alert_once(
             assert_absent(data)
             assert data["baseline"] == {"trit": 0, "brightness": 0.5}
             await until(focus, because("timeout"))
-            with emulator(seed=2) as board:
-                link(path, board.path)
+            with emulator(seed=2) as board, linked(path, board.path):
                 await events.until("alert", "data again", level="info")
                 await until(focus, is_value)
                 await until(trit, is_value)

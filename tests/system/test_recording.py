@@ -238,7 +238,6 @@ def test_another_layout_goes_on_in_a_new_file_and_a_closed_device_ends_it(run, d
     run(live())
 
 
-@pytest.mark.timeout(180)
 def test_a_daemon_that_is_killed_leaves_a_file_that_misses_a_second_at_most():
     found = campaign(kills=3, seed=7, longest_s=1.5)
     assert [one.wrong for one in found] == [""] * 3

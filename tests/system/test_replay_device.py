@@ -81,7 +81,7 @@ def test_a_journal_of_a_run_plays_the_samples_that_were_taken_in(run, daemon_at,
             await until_frame(eeg, whole)
             await eeg.read(40)
             await daemon.journal_start(str(path))
-            await eeg.read(160)
+            await eeg.read_on(160)
             await daemon.journal_stop()
             return daemon.supervisor._devices["simulator-0"].device
 
@@ -117,7 +117,7 @@ def test_the_command_replays_a_journal_as_the_daemon_streamed_it(
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
             await eeg.read(40)
             await daemon.journal_start(str(path))
-            await eeg.read(160)
+            await eeg.read_on(160)
             await daemon.journal_stop()
             return eeg.frames
 

@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from live import FRAME, EegClient
+from patience import Pace
 from running import Events, ask, contiguous, until_frame, whole
-from system.test_headset import emulator, link
+from served import WAIT_S
+from system.test_headset import emulator, link, linked
 
 from phantomd.contracts import Flag
 from phantomd.devices.cyton import CytonDevice
@@ -21,10 +24,14 @@ NOTICED_S = 0.25
 TAKEN_UP_S = 1.0
 
 
-def within(daemon, bound_s: float, begun_s: float) -> None:
-    """Judged against this machine in the same run: how late the loop's own timers were."""
-    late_s = daemon.ledger(None)["loop"].max_us * 1e-6
-    assert time.monotonic() - begun_s < bound_s + 2 * late_s
+@contextmanager
+def within(bound_s: float):
+    """Judged against this host at the same time."""
+    with Pace() as pace:
+        begun_s = time.monotonic()
+        yield
+        took_s = time.monotonic() - begun_s
+    assert took_s < pace.stretch(bound_s)
 
 
 def intake_of(daemon):
@@ -39,15 +46,14 @@ def test_a_headset_goes_on_in_its_own_ring_with_one_line_each_way(run, daemon_at
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
             events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
-            with emulator() as board:
-                link(path, board.path)
+            with emulator() as board, linked(path, board.path):
                 await until_frame(eeg, whole)
                 await eeg.read(200)
                 intake, clock = intake_of(daemon), daemon.engine.slots[0].source.report()
                 plan = daemon.engine.plan_serial
                 gone_s = time.monotonic()
-            await events.until("device", state="lost")
-            within(daemon, NOTICED_S, gone_s)
+            with within(NOTICED_S):
+                await events.until("device", state="lost")
             before = intake.next
             await eeg.read(64)
             row = daemon.status().devices[0]
@@ -55,15 +61,15 @@ def test_a_headset_goes_on_in_its_own_ring_with_one_line_each_way(run, daemon_at
             assert row.detail["intake"]["accepted"] > 0
             with emulator(seed=2) as board:
                 back_s = time.monotonic()
-                link(path, board.path)
-                again = await events.until("device", state="streaming")
-                within(daemon, TAKEN_UP_S, back_s)
+                with within(TAKEN_UP_S):
+                    link(path, board.path)
+                    again = await events.until("device", state="streaming")
                 frame = await until_frame(eeg, whole)
                 assert frame["flags"] & Flag.DISCONTINUITY
                 assert intake_of(daemon) is intake and daemon.engine.plan_serial == plan
                 # The index goes on as far as the time that has passed, and the loss is told once.
                 away = again["first_index"] - before
-                assert away / 250 == pytest.approx(time.monotonic() - gone_s, abs=0.7)
+                assert back_s - gone_s - 0.1 < away / 250 < time.monotonic() - gone_s + 0.1
                 assert intake.counters()["lost"] == away
                 assert intake.counters()["resets"] == 2
                 # The rate is known at once: 20 ppm is what a clock begins with.
@@ -99,12 +105,11 @@ def test_a_missing_headset_costs_no_attempts_until_something_happens(
             await eeg.read(16)
             assert len(attempts) <= 5  # after 0, 0.25, 0.75, 1.75 s, and perhaps one more
             before = len(attempts)
-            (tmp_path / "tty").symlink_to(tmp_path / "nothing")
-            begun_s = time.monotonic()
-            async with asyncio.timeout(10):
-                while len(attempts) == before:
-                    await asyncio.sleep(0.005)
-            within(daemon, TAKEN_UP_S, begun_s)
+            with within(TAKEN_UP_S):
+                (tmp_path / "tty").symlink_to(tmp_path / "nothing")
+                async with asyncio.timeout(WAIT_S):
+                    while len(attempts) == before:
+                        await asyncio.sleep(0.005)
 
     run(go())
 
@@ -113,8 +118,7 @@ def test_a_node_that_is_gone_is_a_loss_though_its_descriptor_still_reads(run, da
     path, node = tmp_path / "tty", tmp_path / "node"
 
     async def go():
-        with emulator() as board:
-            link(path, board.path)
+        with emulator() as board, linked(path, board.path):
             node.touch()
             async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
                 events = await Events.connect(daemon.ports.streams["events"].port)
@@ -123,9 +127,8 @@ def test_a_node_that_is_gone_is_a_loss_though_its_descriptor_still_reads(run, da
                 daemon.supervisor._devices["cyton-0"].node = node
                 node.unlink()
                 path.unlink()
-                gone_s = time.monotonic()
-                told = await events.until("device", state="lost")
-                within(daemon, NOTICED_S, gone_s)
+                with within(NOTICED_S):
+                    told = await events.until("device", state="lost")
                 assert f"{node} is gone" in told["message"]
 
     run(go())
@@ -148,7 +151,11 @@ def test_what_is_wrong_with_a_headset_is_named_with_what_to_do(run, daemon_at, h
                 told = await events.until("device", trouble=trouble)
                 assert text in told["message"] and told["hint"]
                 assert told["state"] in ("streaming", "stalled", "opening")
-                assert trouble in daemon.status().devices[0].detail["troubles"]
+                # One that sends garbage is opened again and again: now and then it has no row of
+                # troubles.
+                async with asyncio.timeout(WAIT_S):
+                    while trouble not in daemon.status().devices[0].detail.get("troubles", ()):
+                        await asyncio.sleep(0.005)
 
     run(go())
 
@@ -179,18 +186,16 @@ def test_a_reopened_headset_replays_the_same(run, daemon_at, tmp_path):
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
             events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
-            with emulator(faults="drop=0.05") as board:
-                link(path, board.path)
+            with emulator(faults="drop=0.05") as board, linked(path, board.path):
                 await until_frame(eeg, whole)
                 await daemon.journal_start(str(journal))
-                await eeg.read(100)
+                await eeg.read_on(100)
             await events.until("device", state="lost")
-            await eeg.read(60)
-            with emulator(seed=2, faults="drop=0.05") as board:
-                link(path, board.path)
+            await eeg.read_on(60)
+            with emulator(seed=2, faults="drop=0.05") as board, linked(path, board.path):
                 await until_frame(eeg, whole)
                 await events.until("device", "back after")
-                await eeg.read(100)
+                await eeg.read_on(100)
                 await daemon.journal_stop()
             await daemon.stop()
             await eeg.read_rest()
@@ -225,16 +230,14 @@ def test_a_journal_that_begins_while_the_headset_is_away_replays_the_same(run, d
         async with daemon_at(f'devices=["cyton:{path}"]') as daemon:
             events = await Events.connect(daemon.ports.streams["events"].port)
             eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
-            with emulator() as board:
-                link(path, board.path)
+            with emulator() as board, linked(path, board.path):
                 await until_frame(eeg, whole)
             await events.until("device", state="lost")
             await daemon.journal_start(str(journal))
-            await eeg.read(40)
-            with emulator(seed=2) as board:
-                link(path, board.path)
+            await eeg.read_on(40)
+            with emulator(seed=2) as board, linked(path, board.path):
                 await until_frame(eeg, whole)
-                await eeg.read(60)
+                await eeg.read_on(60)
                 await daemon.journal_stop()
             await daemon.stop()
             await eeg.read_rest()
@@ -284,7 +287,7 @@ def test_a_mark_that_the_board_makes_is_on_the_markers_port(run, daemon_at):
             async with daemon_at(f'devices=["cyton:{board.path}?aux=marker"]') as daemon:
                 put = []
                 daemon.markers.listen(put.append)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(WAIT_S):
                     while not put:
                         await asyncio.sleep(0.01)
                 (marker,) = put

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from patience import Pace
 
 from phantomd.contracts import MONTAGE
 from phantomd.core.intake import NATIVE_HEAD_WORDS, Pump
@@ -253,9 +254,11 @@ def test_a_driver_that_fails_ends_its_pump_and_says_why(tmp_path, opened, does, 
         assert streaming.until_end() == error
         assert says in device.why_ended(error)
         assert device.driver.intake.next == 2, "what came before it is kept"
-    begun_s = time.monotonic()
-    device.close()
-    assert time.monotonic() - begun_s < 0.9, "one that hangs is not asked to stop"
+    with Pace() as pace:
+        begun_s = time.monotonic()
+        device.close()
+        took_s = time.monotonic() - begun_s
+    assert took_s < pace.stretch(0.9), "one that hangs is not asked to stop"
 
 
 def test_what_a_driver_started_ends_with_it(tmp_path, opened):

@@ -20,7 +20,7 @@ from phantomd.devices.emulator import CytonEmulator
 from phantomd.devices.lead_off import kohm_of, window_samples
 from phantomd.errors import BadAddress, DeviceMissing
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 EIGHT = tuple("abcdefgh")
 
 

@@ -25,7 +25,7 @@ from phantomd.devices.radio_faults import FAULTS, RadioFaults, parse_faults
 from phantomd.errors import UsageError
 
 PACKET = bytes([0xA0, 7, *[0] * 30, 0xC0])
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
 def signal(n: int) -> np.ndarray:

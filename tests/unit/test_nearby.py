@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from served import WAIT_S
+
 from phantomd.devices.nearby import Nearby, leads
 
 
@@ -23,7 +25,7 @@ def watched(path: Path, do: Callable[[Callable[[], Awaitable[bool]]], Awaitable[
                 mark.clear()
                 fence.touch()
                 fence.unlink()
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(WAIT_S):
                     await mark.wait()
                     for _ in range(3):  # both descriptors are ready by now, in any order
                         await asyncio.sleep(0)
@@ -76,7 +78,7 @@ def watched_from(
             assert near.armed
 
             async def stirred() -> bool:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(WAIT_S):
                     await stir.wait()
                 stir.clear()
                 return True
