@@ -37,6 +37,7 @@ from benches.artifact_windows import (
     of,
     stretches,
 )
+from benches.plotting import pyplot
 from phantomd.contracts import MONTAGE
 from phantomd.core.artifact import KINDS
 from phantomd.signal import artifacts
@@ -238,10 +239,7 @@ def tell() -> None:
 
 
 def draw(path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(3, 1, figsize=(11, 9), constrained_layout=True)
     r01, v6 = data.eegmmidb("R01"), data.openbci_v6()

@@ -19,15 +19,13 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 
 from benches.bench_cca import FORTY, RATE_HZ, TICK, Batched, noise
+from benches.plotting import pyplot
 from phantomd.core.cca import CanonicalCorrelation
+
+plt = pyplot()
 
 CHANNELS, HARMONICS, HOP = 9, 5, 25
 TARGETS = (4, 8, 16, 24, 40, 64, 80, 120, 160)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from benches.clock_world import Jitter, crystal, deliver, error_ms, exponential, gamma, uniform
+from benches.plotting import pyplot
 
 RATE_HZ = 250.0
 LAWS: dict[str, Jitter] = {
@@ -17,10 +18,7 @@ PTY = {"uniform 20–200 µs": uniform(20e-6, 200e-6)}
 
 def plot(path: Path) -> None:
     """Error against time: known gaps and a 1 % rate step, three laws of jitter."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(2, 2, figsize=(11.0, 6.5), layout="constrained")
     at_s = 60.0

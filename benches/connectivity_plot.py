@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import detrend, hilbert
 
+from benches.plotting import pyplot
 from phantomd.core.connectivity import PhaseSynchrony
 
 Array = npt.NDArray[np.float64]
@@ -125,10 +126,7 @@ def width_table() -> str:
 
 
 def plot(path: Path, sweeps: dict[str, tuple[Array, Array, Array]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, panels = plt.subplots(1, 3, figsize=(13.5, 4.2), constrained_layout=True)
     for axes, (name, (_, z, other)) in zip(panels, sweeps.items(), strict=False):

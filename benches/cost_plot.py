@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 from benches.bench_artifact import InNumPy, labels
 from benches.machine import Machine, machine, told
-from benches.sos_plot import fastest_ns
+from benches.plotting import fastest_ns, pyplot
 from benches.table import between
 from phantomd.core.artifact import ArtifactDetector
 from phantomd.core.pll import FIELDS, PhaseTracker
@@ -211,10 +211,7 @@ def draw_shares(axes: Any, measured: dict[Curve, list[Point]]) -> None:
 
 
 def plot(path: Path, measured: dict[Curve, list[Point]]) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, panels = plt.subplots(2, 3, figsize=(14.5, 8.2), constrained_layout=True)
     for axes, (curve, points) in zip(panels.flat, measured.items(), strict=False):

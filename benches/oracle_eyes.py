@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benches.plotting import pyplot
 from phantomd.config import Config, load
 from phantomd.contracts import MONTAGE, EegHeader
 from phantomd.records.rerun import rerun
@@ -140,10 +141,7 @@ def main() -> None:
 
 
 def plot(heard: Mapping[str, Mapping[str, Heard]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(2, 2, figsize=(10, 5.2), width_ratios=(3, 1), sharey=True)
     colours = {"open": "#1f77b4", "closed": "#d62728"}

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import butter, hilbert, sosfiltfilt, sosfreqz
 
+from benches.plotting import pyplot
 from phantomd.core.pll import FIELDS, PhaseTracker
 from phantomd.formats.edf import read_edf
 
@@ -308,10 +309,7 @@ def print_eeg(folder: Path) -> None:
 
 
 def plot(table: dict[float, dict[str, Score]], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     snrs = np.array(SNRS_DB)
     limit = np.array([bound_deg(snr, 250) for snr in SNRS_DB])

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benches.live import daemon, table
+from benches.plotting import pyplot
 from phantomd.client import connect
 from phantomd.core.cyton import uv_per_count
 from phantomd.engine.prototype import design
@@ -180,10 +181,7 @@ def at(fine: Array, place: Array) -> tuple[Array, Array]:
 
 
 def plot(result: Comparison, file: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from scipy.signal import butter, sosfiltfilt
 
     shown = butter(3, (1, 40), "bandpass", fs=128, output="sos")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import numpy.typing as npt
-from matplotlib import pyplot as plt
 
+from benches.plotting import pyplot
 from phantomd.core.resample import Resampler
 from phantomd.engine.prototype import Phase, Prototype, design
+
+plt = pyplot()
 
 RATES_HZ = (64, 80, 100, 120, 125, 128, 160, 200, 250, 256, 300, 500, 512, 1000, 2048, 4096)
 FAST_HZ = (8192, 12000, 16000)

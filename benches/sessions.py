@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from benches.live import LiveDaemon, daemon, table
+from benches.plotting import pyplot
 from phantomd.contracts import PORTS
 from phantomd.control import Control
 
@@ -226,10 +227,7 @@ def rss_kb() -> int:
 
 
 def draw(results: list[Result], path: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     n = [result.sessions for result in results]
     figure, (cpu, error) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

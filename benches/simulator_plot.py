@@ -9,16 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from scipy import signal
 
+from benches.plotting import pyplot
 from phantomd.contracts import MONTAGE
 from phantomd.devices.base import Address
 from phantomd.devices.simulator import Simulator, open_simulator
+
+plt = pyplot()
 
 ADDRESS = (
     "simulator:?seed=1&ssvep=12,15&faults="

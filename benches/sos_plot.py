@@ -12,8 +12,7 @@ bits are SciPy's.
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from scipy.signal import sosfilt, sosfilt_zi
 
 from benches.machine import machine, told
+from benches.plotting import fastest_ns, pyplot
 from phantomd.core.sos import FilterBank
 from phantomd.signal.designs import band_pass, bank
 
@@ -32,20 +32,6 @@ OPERATIONS = 9  # a section, sample and channel
 CHANNELS = (8, 16, 32, 64, 128, 256, 512, 1024)
 BANDS = (1, 2, 4, 8, 16, 32)
 BLOCKS = (1, 2, 3, 6, 12, 25, 50, 125, 250, 1000)
-
-
-def fastest_ns(call: Callable[[], object], rounds: int = 25) -> tuple[float, float]:
-    """Fastest and median of ``rounds`` means, each over at least 0.5 ms of this thread's time."""
-    start = time.thread_time_ns()
-    call()
-    repeats = max(1, 500_000 // max(1, time.thread_time_ns() - start))
-    means = []
-    for _ in range(rounds):
-        start = time.thread_time_ns()
-        for _ in range(repeats):
-            call()
-        means.append((time.thread_time_ns() - start) / repeats)
-    return min(means), float(np.median(means))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +103,7 @@ def growth() -> dict[str, list[Cost]]:
 
 
 def plot(path: Path, all_costs: dict[str, list[Cost]], rate: float | None) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, panels = plt.subplots(1, 3, figsize=(13.5, 4.4), constrained_layout=True)
     rest = {

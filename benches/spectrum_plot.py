@@ -20,7 +20,7 @@ import numpy as np
 from scipy.signal import welch
 
 from benches.machine import machine
-from benches.sos_plot import fastest_ns
+from benches.plotting import fastest_ns, pyplot
 from phantomd.core.spectrum import Welch
 
 CHANNELS = (1, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -62,10 +62,7 @@ def table(title: str, costs: Sequence[Cost], rate: float | None) -> str:
 
 
 def plot(path: Path, growth: dict[str, list[Cost]], rate: float | None) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, panels = plt.subplots(1, 2, figsize=(10.5, 4.2), constrained_layout=True)
     rest = {

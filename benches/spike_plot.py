@@ -15,8 +15,6 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import numpy as np
 from scipy.signal import sosfilt, sosfilt_zi
 
 from benches.bench_spike import BLOCK, RATE_HZ, SOS, blocks, warm
+from benches.plotting import fastest_ns, pyplot
 from phantomd.core.spike import SpikeDetector
 
 CHANNELS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -67,17 +66,6 @@ def roof() -> float | None:
         at = ctypes.c_void_p(memory.ctypes.data + -memory.ctypes.data % 32)
         ns, _ = fastest_ns(lambda: run(50_000, at), 15)
     return 1e9 * 50_000 * 12 * 8 / ns
-
-
-def fastest_ns(call: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Fastest and median of ``rounds`` calls, in time of this thread's processor."""
-    call()
-    times = []
-    for _ in range(rounds):
-        start = time.thread_time_ns()
-        call()
-        times.append(time.thread_time_ns() - start)
-    return float(min(times)), float(np.median(times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +128,7 @@ def table(costs: list[Cost], operations: float | None, bandwidth: float) -> str:
 
 
 def plot(path: Path, costs: list[Cost], operations: float | None, bandwidth: float) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     figure, axes = plt.subplots(figsize=(7.5, 5), constrained_layout=True)
     at = [c.channels for c in costs]
