@@ -1,12 +1,22 @@
-"""What all tests share: where the recordings are."""
+"""What all tests share: where the recordings are, and that each run does the same."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+#: Before NumPy is loaded: threads that spin for one another take the processor from other lanes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# The same examples in each run; a campaign (HYPOTHESIS_PROFILE=campaign) draws others.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("campaign", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session")
