@@ -19,6 +19,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,40 +322,66 @@ def _most(into: dict[str, float], kind: str, error_ns: NDArray[np.float64]) -> N
         into[kind] = max(into.get(kind, 0.0), float(error_ns.max()) / 1e3)
 
 
+@dataclass
+class Tally:
+    """All schedules together: nothing here grows with their number but what broke."""
+
+    schedules: int = 0
+    faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sent: int = 0
+    lost: int = 0
+    ambiguous: int = 0
+    soon_us: dict[str, float] = field(default_factory=dict)
+    later_us: dict[str, float] = field(default_factory=dict)
+    over_s: dict[str, float] = field(default_factory=dict)
+    wrong: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.schedules += 1
+        self.sent += outcome.sent
+        self.lost += outcome.lost
+        self.ambiguous += outcome.ambiguous
+        for one in outcome.schedule:
+            self.faults[one.kind] += 1
+        for name in ("soon_us", "later_us", "over_s"):
+            mine = getattr(self, name)
+            for kind, value in getattr(outcome, name).items():
+                mine[kind] = max(value, mine.get(kind, 0.0))
+        if outcome.wrong:
+            self.wrong.append(outcome)
+
+
 def campaign(
     first_seed: int, n: int, seconds: float, kinds: tuple[str, ...] = CHAOS_KINDS
-) -> tuple[list[Outcome], int, int]:
-    """Outcomes, and resident memory in KiB after a tenth of them and at the end."""
-    outcomes: list[Outcome] = []
+) -> tuple[Tally, int, int]:
+    """What came of it, and resident memory in KiB after a tenth of them and at the end."""
+    tally = Tally()
     early_kib = 0
     for seed in range(first_seed, first_seed + n):
-        outcomes.append(play(seed, seconds, schedule_of(seed, seconds, kinds)))
-        if len(outcomes) == max(1, n // 10):
+        tally.add(play(seed, seconds, schedule_of(seed, seconds, kinds)))
+        if tally.schedules == max(1, n // 10):
             early_kib = _resident_kib()
-    return outcomes, early_kib, _resident_kib()
+    return tally, early_kib, _resident_kib()
 
 
 def _resident_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Now, not at the most."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(tally: Tally) -> str:
     """A row a kind of fault."""
-    count: dict[str, int] = defaultdict(int)
-    for outcome in outcomes:
-        for one in outcome.schedule:
-            count[one.kind] += 1
     lines = [
         "| fault | times | largest error until 1 s after µs | from 1 s after on µs "
         "| last over 1 ms, s after its end |",
         "|---|---|---|---|---|",
     ]
-    for kind in sorted(count):
+    for kind, times in sorted(tally.faults.items()):
         soon, later, over = (
-            max((getattr(outcome, name).get(kind, 0.0) for outcome in outcomes), default=0.0)
-            for name in ("soon_us", "later_us", "over_s")
+            getattr(tally, name).get(kind, 0.0) for name in ("soon_us", "later_us", "over_s")
         )
-        lines.append(f"| `{kind}` | {count[kind]} | {soon:.0f} | {later:.0f} | {over:.2f} |")
+        lines.append(f"| `{kind}` | {times} | {soon:.0f} | {later:.0f} | {over:.2f} |")
     return "\n".join(lines)
 
 
@@ -371,25 +398,18 @@ def main() -> int:
         print(",".join(str(one) for one in outcome.schedule))
         print("\n".join(outcome.wrong) or "all holds")
         return bool(outcome.wrong)
-    outcomes, early_kib, late_kib = campaign(
-        asked.seed, asked.schedules, asked.seconds, asked.kinds
-    )
-    wrong = [outcome for outcome in outcomes if outcome.wrong]
-    faults = sum(len(outcome.schedule) for outcome in outcomes)
-    ambiguous = sum(outcome.ambiguous for outcome in outcomes)
-    sent = sum(outcome.sent for outcome in outcomes)
+    tally, early_kib, late_kib = campaign(asked.seed, asked.schedules, asked.seconds, asked.kinds)
     print(
-        f"{len(outcomes)} schedules, {faults} faults, "
-        f"{sent} packets, "
-        f"{sum(outcome.lost for outcome in outcomes)} lost, "
-        f"{ambiguous} that nobody could tell from good ones; "
+        f"{tally.schedules} schedules, {sum(tally.faults.values())} faults, "
+        f"{tally.sent} packets, {tally.lost} lost, "
+        f"{tally.ambiguous} that nobody could tell from good ones; "
         f"resident memory {early_kib} KiB after a tenth, {late_kib} KiB at the end"
     )
-    print(table(outcomes))
-    for outcome in wrong[:20]:
+    print(table(tally))
+    for outcome in tally.wrong[:20]:
         print(f"seed {outcome.seed}: {'; '.join(outcome.wrong)}")
-    print(f"{len(wrong)} schedules of {len(outcomes)} broke something")
-    return bool(wrong) or ambiguous > AMBIGUOUS_MOST * sent + 3
+    print(f"{len(tally.wrong)} schedules of {tally.schedules} broke something")
+    return bool(tally.wrong) or tally.ambiguous > AMBIGUOUS_MOST * tally.sent + 3
 
 
 if __name__ == "__main__":

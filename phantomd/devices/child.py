@@ -16,12 +16,14 @@ import fcntl
 import logging
 import mmap
 import os
+import select
 import signal
 import socket
 import stat
 import subprocess
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -58,6 +60,9 @@ log = logging.getLogger(__name__)
 
 #: What a driver may take to find its device and say what it is.
 OPEN_S = 20.0
+#: A child that waits for its device: how soon it is given up, and how long it lives: it may hang.
+GIVE_UP_S = 0.25
+WAIT_S = 600.0
 #: What it may take to stop; then it is killed.
 STOP_S = 1.0
 #: The ring in shared memory outlives a stall of the intake thread; the native one holds a minute.
@@ -89,8 +94,10 @@ class ChildDevice:
         *,
         options: dict[str, str] | None = None,
         open_s: float | None = None,
+        give_up: Event | None = None,
     ) -> None:
-        """Starts the driver and waits until it has found its device. Raises DeviceError."""
+        """Starts the driver and waits until it has found its device: ``open_s``, or with
+        ``give_up`` until that is set. Raises DeviceError."""
         self._closed = self._hangs = self._deaf = False
         self._failed: Failed | None = None
         self._markers: list[Marker] = []
@@ -110,6 +117,8 @@ class ChildDevice:
             os.close(their_wake_fd)
         try:
             self._send(Job(driver, dict(address.options) if options is None else options))
+            if give_up is not None:
+                self._await_word(give_up)
             said = self._described(OPEN_S if open_s is None else open_s)
             self._spec = _device_spec(address, labels, said)
             self._driver = self._share(said)
@@ -207,6 +216,16 @@ class ChildDevice:
 
     def _send(self, message: ToChild, *fds: int) -> None:
         socket.send_fds(self._control, [msgspec.msgpack.encode(message)], list(fds))
+
+    def _await_word(self, give_up: Event) -> None:
+        """Until the child has something to say. Raises DeviceMissing."""
+        ready = select.poll()
+        ready.register(self._control.fileno(), select.POLLIN)
+        until_s = time.monotonic() + WAIT_S
+        while not ready.poll(GIVE_UP_S * 1000):
+            if give_up.is_set() or time.monotonic() > until_s:
+                self._hangs = True
+                raise DeviceMissing("it did not come", hint="it is waited for again")
 
     def _described(self, within_s: float) -> Spec:
         self._control.settimeout(within_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import subprocess
+from threading import Event
 from typing import Any
 
 from phantomd.devices.base import Address
@@ -55,9 +56,19 @@ def wanted(address: Address, labels: tuple[str, ...]) -> tuple[str, str]:
 
 def open_stream(address: Address, labels: tuple[str, ...]) -> ChildDevice:
     """The registry's opener. Raises DeviceError."""
+    return ChildDevice(address, labels, DRIVER, options=_options(address, labels), open_s=OPEN_S)
+
+
+def wait_for_stream(address: Address, labels: tuple[str, ...], give_up: Event) -> ChildDevice:
+    """The same, but that a stream which is not there is waited for, in one process. Raises
+    DeviceError."""
+    options = {**_options(address, labels), "wait": "true"}
+    return ChildDevice(address, labels, DRIVER, options=options, open_s=OPEN_S, give_up=give_up)
+
+
+def _options(address: Address, labels: tuple[str, ...]) -> dict[str, str]:
     prop, value = wanted(address, labels)
-    options = {**address.options, "property": prop, "value": value}
-    return ChildDevice(address, labels, DRIVER, options=options, open_s=OPEN_S)
+    return {**address.options, "property": prop, "value": value}
 
 
 def scan_streams() -> list[dict[str, Any]]:

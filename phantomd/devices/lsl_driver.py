@@ -34,6 +34,7 @@ except (ImportError, RuntimeError) as error:
 #: Looking for the stream, for more than one of them (liblsl asks known peers after half a second),
 #: and for its description.
 RESOLVE_S = 2.0
+WAIT_S = 10.0
 SECOND_S = 0.8
 INFO_S = 3.0
 #: A pull waits so long for a sample; a lost outlet is looked for so long at a time.
@@ -82,6 +83,7 @@ class Stream:
         configure(options.get("scope", "machine"))
         self._property, self._value = options["property"], options["value"]
         self._signal = options.get("as")
+        self._waits = "wait" in options
         self._offset_ns = _clock_offset_ns()
         self._inlet: Any = None
         self._correction_s = 0.0
@@ -90,6 +92,9 @@ class Stream:
 
     def describe(self) -> Spec:
         found = self._find(RESOLVE_S)
+        while self._waits and not found:
+            time.sleep(ANOTHER_S)  # one of our own is always found at once
+            found = self._find(WAIT_S)
         if not found:
             raise DeviceMissing(
                 f"no LSL stream has {self._property}={self._value}",

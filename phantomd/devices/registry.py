@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple, cast
 
 from phantomd.contracts import DeviceSpec
@@ -20,6 +21,8 @@ class Kind(NamedTuple):
     ``opens`` takes the Address and the montage's labels and opens the device: it may block, and
     raises DeviceError. ``checks`` takes the same, touches nothing, and raises BadAddress. ``node``
     is the option that names its device node; "": what stands behind the colon; None: it has none.
+    ``waits``: like ``opens``, with a threading.Event as third argument: it waits for a device that
+    is not there, at no cost to speak of, until the event is set; "": it is tried again and again.
     ``many``: what stands behind the colon does not tell two devices apart, the options do.
     ``retry_s``: the longest pause between two attempts to open one that is away; what costs much to
     try says more.
@@ -31,6 +34,7 @@ class Kind(NamedTuple):
     node: str | None = None
     many: bool = False
     retry_s: float = 0.8
+    waits: str = ""
 
 
 KINDS: dict[str, Kind] = {
@@ -44,8 +48,12 @@ KINDS: dict[str, Kind] = {
         many=True,
         retry_s=5.0,
     ),
-    "lsl": Kind("phantomd.devices.lsl", "open_stream", "wanted", retry_s=2.0),
-    "python": Kind("phantomd.devices.child", "open_python", "driver_of", many=True, retry_s=5.0),
+    "lsl": Kind(
+        "phantomd.devices.lsl", "open_stream", "wanted", retry_s=2.0, waits="wait_for_stream"
+    ),
+    "python": Kind(
+        "phantomd.devices.child", "open_python", "driver_of", node="port", many=True, retry_s=5.0
+    ),
     "remote": Kind("phantomd.devices.remote", "open_remote", "place_of"),
     "replay": Kind("phantomd.devices.replay", "open_live", "check", node=""),
     "broadband": Kind("phantomd.devices.broadband", "open_live", "check", node=""),
@@ -60,13 +68,25 @@ def opener(address: Address) -> Opener:
     return cast(Opener, getattr(import_module(kind.module), kind.opens))
 
 
+def waiter(address: Address) -> Callable[[Address, tuple[str, ...], Event], Device] | None:
+    """Opens the device as soon as it is there (see Kind); None: there is nothing that waits."""
+    kind = _kind(address)
+    if not kind.waits:
+        return None
+    return cast(
+        Callable[[Address, tuple[str, ...], Event], Device],
+        getattr(import_module(kind.module), kind.waits),
+    )
+
+
 def node_of(address: Address) -> Path | None:
     """The device node whose appearance says that the device may be back."""
     option = _kind(address).node
     if option is None:
         return None
     path = address.options.get(option, "") if option else address.where
-    return Path(path) if path else None
+    # A driver of somebody's own may call something else its port.
+    return Path(path) if path and (not option or path.startswith("/")) else None
 
 
 def same(one: Address, other: Address) -> bool:

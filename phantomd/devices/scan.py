@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,16 @@ def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
     """Rows of address, what it looks like and why; ``device.open`` takes each address.
 
     ``kind`` is None for a port that nothing speaks for; ``held_by`` is the program that has it.
-    Blocks for a second: LSL streams have to answer.
+    Blocks for as long as LSL streams may take to answer; the ports are looked at meanwhile.
     """
+    with ThreadPoolExecutor(1) as aside:
+        streams = aside.submit(scan_streams)
+        rows = _ports(open_devices)
+        return rows + _streams(streams.result(), open_devices)
+
+
+def _ports(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
+    """The simulator and the serial ports."""
     rows: list[dict[str, Any]] = [
         {
             "address": "simulator:",
@@ -65,14 +74,20 @@ def scan(open_devices: Sequence[DeviceInfo]) -> list[dict[str, Any]]:
                     "why": f"{_usb(port)}: a {name}, by BrainFlow",
                 }
             )
+    return rows
+
+
+def _streams(
+    found: Sequence[dict[str, Any]], open_devices: Sequence[DeviceInfo]
+) -> list[dict[str, Any]]:
+    """LSL's, each with whether it is open."""
     taken = {
         info.detail.get("source_id") for info in open_devices if info.address.startswith("lsl:")
     }
-    for row in scan_streams():
-        rows.append(
-            {**row, "open": row["address"].partition("source_id=")[2] in taken - {"", None}}
-        )
-    return rows
+    return [
+        {**row, "open": row["address"].partition("source_id=")[2] in taken - {"", None}}
+        for row in found
+    ]
 
 
 def _reasons(

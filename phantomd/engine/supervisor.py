@@ -13,6 +13,7 @@ import itertools
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,7 +31,7 @@ from phantomd.devices.base import (
     SaysMarkers,
 )
 from phantomd.devices.nearby import Nearby
-from phantomd.devices.registry import check, node_of, opener, retry_s, same
+from phantomd.devices.registry import check, node_of, opener, retry_s, same, waiter
 from phantomd.engine.beside import beside
 from phantomd.engine.engine import Engine, Slot
 from phantomd.engine.health import Health
@@ -250,7 +251,9 @@ class Supervisor:
     async def _pause(self, one: Supervised, near: Nearby | None, pause_s: float) -> float:
         """Until it is worth another attempt; returns how long the next pause is to be."""
         told = isinstance(one.error, DeviceMissing | DeviceNotAllowed)
-        woken = near is not None and near.armed and told
+        node = node_of(one.address)
+        here = isinstance(one.error, DeviceMissing) and node is not None and node.exists()
+        woken = near is not None and near.armed and told and not here
         most_s = WOKEN_PAUSE_S if woken else retry_s(one.address)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_s * self._jitter.uniform(0.75, 1.0)):
@@ -272,12 +275,18 @@ class Supervisor:
     async def _open(self, one: Supervised) -> None:
         if one.state == "absent":
             one.state = "opening"
-        opening = beside(opener(one.address), one.address, self._labels)
+        give_up = threading.Event()
+        wait = waiter(one.address) if isinstance(one.error, DeviceMissing) else None
+        if wait is not None:  # it was not there, which has been told
+            opening = beside(wait, one.address, self._labels, give_up)
+        else:
+            opening = beside(opener(one.address), one.address, self._labels)
         try:
             one.device = await asyncio.shield(opening)
             await self._attach(one, one.device)
         except asyncio.CancelledError:
             # Nobody wants it any more, but the thread can't be stopped: close what it brings.
+            give_up.set()
             if one.device is None:
                 opening.add_done_callback(_close_late)
             raise

@@ -115,7 +115,7 @@ def test_the_made_up_headset_of_the_docs_streams_is_unplugged_and_comes_back(
             assert gap["count"] == 9 == pico.lost
             pico.unplug()
             lost = await events.until("device", "lost", state="lost")
-            assert "Pico" in lost["message"] or "SerialException" in lost["message"]
+            assert any(why in lost["message"] for why in ("Pico", "SerialException", "is gone"))
             pico = Pico(port)
             await events.until("device", "back after", device_id="python-0")
             while True:
@@ -144,6 +144,23 @@ def test_a_device_is_taken_up_when_its_node_appears_however_long_the_pause(
             with CytonEmulator(np.zeros((250, 8)), at_end="loop") as board:
                 port.symlink_to(board.path)
                 await events.until("device", state="streaming")
+
+    run(go())
+
+
+def test_the_port_of_a_driver_is_a_node_that_is_watched(run, daemon_at, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 1000.0)
+    driver, port = tmp_path / "pico.py", tmp_path / "tty"
+    driver.write_text(snippet())
+    driver.chmod(0o600)
+
+    async def go():
+        async with daemon_at(f'devices=["python:{driver}?port={port}"]') as daemon:
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            await events.until("device", "looking for it")
+            pico = Pico(port)
+            await events.until("device", state="streaming")
+        pico.unplug()
 
     run(go())
 

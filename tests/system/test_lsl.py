@@ -18,6 +18,7 @@ from served import WAIT_S
 
 from phantomd.contracts import MONTAGE, EegHeader, Flag
 from phantomd.core.clock import Clock
+from phantomd.devices import child
 from phantomd.devices.base import Address
 from phantomd.devices.lsl import scan_streams, wanted
 from phantomd.devices.registry import check, opener
@@ -151,6 +152,33 @@ def test_an_outlet_that_is_killed_and_comes_back_is_the_same_device(run, daemon_
         assert run(go(stack)) < 1.5, (
             "looked for every half second, and a second for what else runs here"
         )
+
+
+def test_an_absent_stream_is_waited_for_by_one_process_that_ends_when_nobody_does(
+    run, daemon_at, name, monkeypatch
+):
+    started, start = [], child._start
+    monkeypatch.setattr(child, "_start", lambda *how: started.append(start(*how)) or started[-1])
+
+    async def go():
+        async with daemon_at(f'devices=["lsl:name={name}", "lsl:name={name}-never"]') as daemon:
+            events = await Events.connect(daemon.ports.streams["events"].port)
+            eeg = await EegClient.connect(daemon.ports.streams["eeg"].port)
+            async with asyncio.timeout(WAIT_S):
+                while len(started) < 4:  # the first of each says that it is not there
+                    await eeg.read(16)
+            await eeg.read(5 * 128)
+            assert len(started) == 4
+            with Outlet(name=name, labels=list("ABCDEFGH"), source_id=f"id-{name}"):
+                await events.until("device", state="streaming", device_id="lsl-0")
+            assert len(started) == 4
+            streaming = daemon.supervisor.infos()[0].detail["child"]["pid"]
+            await daemon.supervisor.close("lsl-1")
+            for process in started:
+                if process.pid != streaming:
+                    await asyncio.to_thread(process.wait, WAIT_S)
+
+    run(go())
 
 
 def test_a_stream_of_markers_comes_on_7076_with_its_own_times(run, daemon_at, name):
