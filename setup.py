@@ -33,7 +33,7 @@ SOURCES = {
     "hist": ["hist"],
     "gauntlet": [
         *("time", "hist", "ring", "spsc", "noise", "stress", "answer", "packet", "session"),
-        *("session_line", "session_loop", *PORT, "port", "port_serve", "port_receive"),
+        *("session_line", "session_loop", *PORT, "port", "port_serve", "port_receive", "slab"),
     ],
     "clock": ["time", *CLOCK],
     "resample": ["resample"],

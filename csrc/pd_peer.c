@@ -20,14 +20,20 @@ void pd_peer_leave(struct pd_peer *peer, int epoll_fd)
     peer->fd = -1;
 }
 
+void pd_peer_look_again(struct pd_peer *peer, int epoll_fd, uint32_t name)
+{
+    struct epoll_event event = { .events = peer->interest, .data.u32 = name };
+    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, peer->fd, &event);
+}
+
 void pd_peer_watch(struct pd_peer *peer, int epoll_fd, uint32_t name)
 {
     uint32_t interest = (peer->flags & (PD_PEER_SLOWED | PD_PEER_HALF_CLOSED) ? 0 : EPOLLIN)
-                        | (peer->flags & PD_PEER_BLOCKED ? EPOLLOUT : 0);
+                        | (peer->flags & PD_PEER_BLOCKED ? EPOLLOUT : 0)
+                        | (peer->flags & PD_PEER_EDGE ? EPOLLET : 0);
     if (interest == peer->interest) return;
-    struct epoll_event event = { .events = interest, .data.u32 = name };
     peer->interest = interest;
-    epoll_ctl(epoll_fd, EPOLL_CTL_MOD, peer->fd, &event);
+    pd_peer_look_again(peer, epoll_fd, name);
 }
 
 int pd_peer_put(struct pd_peer *peer, const void *message, uint32_t bytes)

@@ -17,6 +17,7 @@ enum {                              /* flags */
     PD_PEER_BLOCKED = 1,            /* its socket is full */
     PD_PEER_SLOWED = 2,             /* it sent too much, and is not read for now */
     PD_PEER_HALF_CLOSED = 4,        /* it sends no more, and reads on */
+    PD_PEER_EDGE = 8,               /* epoll tells of new bytes once, and does not look again */
 };
 
 struct pd_peer {
@@ -35,6 +36,8 @@ void pd_peer_leave(struct pd_peer *peer, int epoll_fd);
 
 /* Asks epoll for what its flags say that it waits for. */
 void pd_peer_watch(struct pd_peer *peer, int epoll_fd, uint32_t name);
+/* With PD_PEER_EDGE, after a read that may have left something. */
+void pd_peer_look_again(struct pd_peer *peer, int epoll_fd, uint32_t name);
 
 /* A message for it alone, behind its other own bytes. 0 or -ENOSPC. */
 int pd_peer_put(struct pd_peer *peer, const void *message, uint32_t bytes);

@@ -11,6 +11,8 @@
 
 #define WAKE UINT32_MAX             /* epoll's name for the command queue */
 #define READY 64                    /* sockets a round; sessions that are due go first */
+#define MANY 8                      /* packets in one go: their answers are read together, too */
+#define NAP_NS (PD_NS_PER_MS / 2)
 #define REST_NS (100 * PD_NS_PER_MS)    /* the longest sleep: the wall clock is read again */
 
 int pd_port_init(struct pd_port *port, struct pd_connection *connections, uint32_t max_connections,
@@ -95,6 +97,8 @@ static void join(struct pd_port *port, const struct pd_port_command *command, co
         pd_port_leave(port, command->connection, PD_LEFT_GONE);
         return;
     }
+    c->peer.flags = PD_PEER_EDGE;
+    pd_port_watch(port, command->connection);
     pd_port_link(port, command->connection, command->session);
     pd_port_give(port, command->connection, greeting, command->bytes, 1);
 }
@@ -175,10 +179,21 @@ static void read_wall_clock(struct pd_port *port, int64_t now_ns)
     port->wall_offset_ns = pd_time_wall_offset();
 }
 
+/* While one is read, what the next two will touch comes from memory. */
+static void prefetch_later(const struct pd_port *port, const struct epoll_event *ready, int i, int n)
+{
+    uint32_t next = i + 1 < n ? ready[i + 1].data.u32 : WAKE;
+    uint32_t second = i + 2 < n ? ready[i + 2].data.u32 : WAKE;
+    if (second != WAKE) __builtin_prefetch(&port->connections[second], 1);
+    if (next == WAKE || port->connections[next].session == PD_NOBODY) return;
+    pd_session_prefetch(port->sessions[port->connections[next].session].session);
+}
+
 static void serve_ready(struct pd_port *port, const struct epoll_event *ready, int n)
 {
     for (int i = 0; i < n; i++) {
         uint32_t number = ready[i].data.u32;
+        prefetch_later(port, ready, i, n);
         if (number == WAKE) {
             take_commands(port);
             continue;
@@ -206,6 +221,21 @@ int64_t pd_port_step(struct pd_port *port, int64_t now_ns, int64_t wall_offset_n
     return pd_port_serve_due(port);
 }
 
+/* How long there is nothing to do, unless a socket says so. */
+static int64_t rest_ns(const struct pd_port *port, int64_t next_ns, int64_t now_ns)
+{
+    int64_t wait_ns = next_ns - now_ns < REST_NS ? next_ns - now_ns : REST_NS;
+    if (port->n_slowed && port->slowed_until_ns - now_ns < wait_ns)
+        wait_ns = port->slowed_until_ns - now_ns;
+    return wait_ns < 0 ? 0 : wait_ns;
+}
+
+static void nap(int64_t next_ns, int64_t most_ns)
+{
+    int64_t until_ns = pd_time_now() + most_ns;
+    pd_time_sleep_until(next_ns < until_ns ? next_ns : until_ns);
+}
+
 static void *run(void *argument)
 {
     struct pd_port *port = argument;
@@ -220,21 +250,23 @@ static void *run(void *argument)
         int64_t next_ns = pd_port_serve_due(port);
         pd_post_notify(&port->post);
         now_ns = pd_time_now();
-        int64_t wait_ns = next_ns - now_ns < REST_NS ? next_ns - now_ns : REST_NS;
-        if (port->n_slowed && port->slowed_until_ns - now_ns < wait_ns)
-            wait_ns = port->slowed_until_ns - now_ns;
-        if (wait_ns < 0) wait_ns = 0;
-        struct timespec wait = { .tv_sec = wait_ns / PD_NS_PER_S, .tv_nsec = wait_ns % PD_NS_PER_S };
         /* With nowhere to tell it, nothing more is read for a moment. */
-        int full = pd_post_room(&port->post) < RESERVED_BYTES + PD_PORT_IN_BYTES;
-        if (full) {
-            pd_time_sleep_until(now_ns + (wait_ns < PD_NS_PER_MS ? wait_ns : PD_NS_PER_MS));
+        if (pd_post_room(&port->post) < RESERVED_BYTES + PD_PORT_IN_BYTES) {
+            nap(next_ns, PD_NS_PER_MS);
             continue;
         }
+        int busy = port->sent >= MANY;
+        int64_t wait_ns = busy ? 0 : rest_ns(port, next_ns, now_ns);
+        struct timespec wait = { .tv_sec = wait_ns / PD_NS_PER_S, .tv_nsec = wait_ns % PD_NS_PER_S };
+        if (!busy) port->sent = 0;
         int n = epoll_pwait2(port->epoll_fd, ready, READY, &wait, NULL);
         if (n < 0 && errno != EINTR) break;
         serve_ready(port, ready, n);
         pd_post_notify(&port->post);
+        if (busy && n < READY) {
+            port->sent = 0;
+            nap(pd_port_serve_due(port), NAP_NS);
+        }
     }
     return NULL;
 }

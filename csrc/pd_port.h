@@ -111,6 +111,7 @@ struct pd_port {
     int epoll_fd;
     int64_t virtual_ns;             /* PD_NO_TIME: the real clock */
     int64_t wall_offset_ns, wall_read_ns;
+    uint32_t sent, reserved;        /* messages since the thread last waited */
     struct pd_hist lateness;        /* of packets: made − due; deadline 3 ms */
     struct pd_hist loops;           /* of all sessions; deadline 50 ms */
     _Atomic uint64_t published, dropped;

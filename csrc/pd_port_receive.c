@@ -77,6 +77,8 @@ void pd_port_receive(struct pd_port *port, uint32_t number)
     uint8_t *at = port->in;
     memcpy(at, c->in, c->in_bytes);
     ssize_t got = recv(c->peer.fd, at + c->in_bytes, PD_PORT_IN_BYTES, MSG_DONTWAIT);
+    if (got == PD_PORT_IN_BYTES || (got < 0 && errno == EINTR))
+        pd_peer_look_again(&c->peer, port->epoll_fd, number);
     if (got < 0) {
         if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
             pd_port_leave(port, number, PD_LEFT_GONE);

@@ -22,7 +22,9 @@ void pd_port_count(_Atomic uint64_t *counter, uint64_t n)
 void pd_port_tell(struct pd_port *port, struct pd_port_event event, const void *message)
 {
     int kept = event.what == PD_TELLS_LEFT || event.what == PD_TELLS_DONE;
-    if (pd_post_room(&port->post) < RESERVED_BYTES + sizeof event + event.bytes + 64) {
+    int waited_for = event.what == PD_TELLS_ATTACH;     /* one code: there is always room for it */
+    if (!waited_for
+        && pd_post_room(&port->post) < RESERVED_BYTES + sizeof event + event.bytes + 64) {
         if (!kept) {
             pd_port_count(&port->post.untold, 1);
             return;
@@ -229,11 +231,13 @@ static void serve_session(struct pd_port *port, uint32_t number, int64_t now_ns)
     uint64_t head = session->head;
     pd_session_step(session, now_ns, port->wall_offset_ns);
     pd_port_reschedule(port, number);
+    pd_session_prefetch(port->sessions[port->heap[0].session].session);
     if (session->head != head) {
         pd_port_count(&port->published, session->head - head);
         for (uint32_t i = s->first, next; i != PD_NOBODY; i = next) {
             next = port->connections[i].after;
             if (!(port->connections[i].peer.flags & PD_PEER_BLOCKED)) pd_port_flush(port, i);
+            port->sent++;
         }
     }
     if (session->n_events == 0) return;

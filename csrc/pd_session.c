@@ -18,7 +18,7 @@ static uint32_t power_of_two(uint64_t least)
 
 struct layout {
     uint32_t n_slots, slot_bytes, window;
-    size_t slots, line, flights, sent, answers, records, bytes;
+    size_t slots, flights, sent, answers, records, bytes;
 };
 
 static int lay_out(const struct pd_session_config *config, struct layout *out)
@@ -47,8 +47,6 @@ static int lay_out(const struct pd_session_config *config, struct layout *out)
     size_t at = 0;
     out->slots = at;
     at += (size_t)out->n_slots * out->slot_bytes;
-    out->line = at;
-    at += (size_t)PD_SESSION_FLIGHTS * out->slot_bytes;
     out->flights = at;
     at += PD_SESSION_FLIGHTS * sizeof(struct pd_session_flight);
     out->sent = at;
@@ -68,8 +66,14 @@ size_t pd_session_bytes(const struct pd_session_config *config)
     return lay_out(config, &layout) ? 0 : layout.bytes;
 }
 
+size_t pd_session_line_bytes(const struct pd_session_config *config)
+{
+    struct layout layout;
+    return lay_out(config, &layout) ? 0 : (size_t)PD_SESSION_FLIGHTS * layout.slot_bytes;
+}
+
 int pd_session_init(struct pd_session *session, const struct pd_session_config *config,
-                    void *arena, size_t bytes)
+                    void *arena, size_t bytes, void *line)
 {
     struct layout layout;
     uint8_t *memory = arena;
@@ -80,7 +84,7 @@ int pd_session_init(struct pd_session *session, const struct pd_session_config *
     session->slot_bytes = layout.slot_bytes;
     session->window = layout.window;
     session->slots = memory + layout.slots;
-    session->line = memory + layout.line;
+    session->line = line;
     session->flights = (struct pd_session_flight *)(memory + layout.flights);
     session->sent = (struct pd_session_sent *)(memory + layout.sent);
     session->answers = (struct pd_packet_answer *)(memory + layout.answers);
@@ -301,9 +305,39 @@ static void make(struct pd_session *session, int64_t now_ns, int64_t wall_offset
     if (!session->config.live) advance(session);
 }
 
+void pd_session_prefetch(const struct pd_session *session)
+{
+    const uint8_t *head = (const uint8_t *)session, *rest = (const uint8_t *)&session->records;
+    for (size_t at = 0; at < offsetof(struct pd_session, loop) + 64; at += 64)
+        __builtin_prefetch(head + at, 1);
+    for (size_t at = 0; at < sizeof *session - offsetof(struct pd_session, records); at += 64)
+        __builtin_prefetch(rest + at, 1);
+}
+
+/* By now the session itself is here: what it points to, in one wait and not one after the other. */
+static void prefetch_places(struct pd_session *session)
+{
+    const struct pd_bins *bins = session->config.bins;
+    const uint8_t *slot = (const uint8_t *)pd_session_slot_of(session, session->head);
+    const uint8_t *sent = (const uint8_t *)pd_session_sent_of(session, session->seq);
+    for (size_t at = 0; at < session->slot_bytes / 2; at += 64) __builtin_prefetch(slot + at, 1);
+    __builtin_prefetch(sent, 1);
+    __builtin_prefetch(sent + 64, 1);
+    __builtin_prefetch(&session->answers[session->answers_taken & (session->n_sent - 1)]);
+    if (session->config.live) return;
+    const size_t row = (size_t)session->bin * bins->n_units * (bins->wide ? 2 : 1);
+    for (size_t at = 0; at < (size_t)bins->n_units * (bins->wide ? 2 : 1); at += 64)
+        __builtin_prefetch((const uint8_t *)bins->counts + row + at);
+    __builtin_prefetch(&bins->kinematics[(size_t)session->bin * 4]);
+    __builtin_prefetch(&bins->trial_of[session->bin]);
+}
+
 void pd_session_step(struct pd_session *session, int64_t now_ns, int64_t wall_offset_ns)
 {
-    if (session->is_running && now_ns >= session->due_ns) make(session, now_ns, wall_offset_ns);
+    if (session->is_running && now_ns >= session->due_ns) {
+        prefetch_places(session);
+        make(session, now_ns, wall_offset_ns);
+    }
     if (session->n_flights) pd_session_release(session, now_ns);
 }
 

@@ -153,9 +153,12 @@ struct pd_session {
 /* Bytes that pd_session_init needs behind the session, in `arena`. 0: bad configuration. */
 size_t pd_session_bytes(const struct pd_session_config *config);
 
-/* `arena` is zeroed and 64-byte aligned. 0 or -EINVAL. */
+/* And of the line, which is touched under network stress only. */
+size_t pd_session_line_bytes(const struct pd_session_config *config);
+
+/* `arena` is zeroed and 64-byte aligned; `line` 8-byte aligned. 0 or -EINVAL. */
 int pd_session_init(struct pd_session *session, const struct pd_session_config *config,
-                    void *arena, size_t bytes);
+                    void *arena, size_t bytes, void *line);
 
 /* When something is to be done next; PD_SESSION_NEVER: nothing by itself. */
 int64_t pd_session_next(const struct pd_session *session);
@@ -163,6 +166,9 @@ int64_t pd_session_next(const struct pd_session *session);
 /* Makes the packet that is due, if one is, and releases what the line has
  * held long enough: `head` moves on by as many messages. */
 void pd_session_step(struct pd_session *session, int64_t now_ns, int64_t wall_offset_ns);
+
+/* Asks for what the next step will touch: it is in memory, and a thousand others lie between. */
+void pd_session_prefetch(const struct pd_session *session);
 
 /* Message `index` of the history, and its sequence number; 0 bytes: gone. */
 uint32_t pd_session_message(const struct pd_session *session, uint64_t index,

@@ -82,8 +82,9 @@ cdef extern from "pd_session.h" nogil:
         pd_session_event events[8]
         uint32_t n_events
     size_t pd_session_bytes(const pd_session_config *config)
+    size_t pd_session_line_bytes(const pd_session_config *config)
     int pd_session_init(pd_session *session, const pd_session_config *config, void *arena,
-                        size_t bytes)
+                        size_t bytes, void *line)
     int64_t pd_session_next(const pd_session *session)
     void pd_session_step(pd_session *session, int64_t now_ns, int64_t wall_offset_ns)
     uint32_t pd_session_message(const pd_session *session, uint64_t index, const uint8_t **data,
@@ -110,6 +111,14 @@ cdef extern from "pd_peer.h" nogil:
 cdef extern from "pd_post.h" nogil:
     struct pd_post:
         uint64_t untold
+
+cdef extern from "pd_slab.h" nogil:
+    struct pd_slab:
+        pass
+    void *pd_slab_take(pd_slab *slab, size_t bytes)
+    void pd_slab_give(pd_slab *slab, void *block)
+    void *pd_slab_map(size_t bytes)
+    void pd_slab_unmap(void *memory, size_t bytes)
 
 cdef extern from "pd_port.h" nogil:
     enum:
@@ -156,8 +165,8 @@ cdef class Stress:
     cdef pd_stress *stress
 
 cdef class Session:
-    cdef pd_session *session
-    cdef void *arena
+    cdef pd_session *session        # with its arena behind it
+    cdef void *line
     cdef pd_bins_span *spans
     cdef readonly Bins bins
     cdef object live, stress        # kept alive
@@ -165,6 +174,7 @@ cdef class Session:
 cdef class Port:
     cdef pd_port *port
     cdef pd_connection *connections
+    cdef size_t connections_bytes
     cdef pd_port_session *sessions
     cdef pd_port_due *heap
     cdef pd_spsc commands, events

@@ -34,6 +34,10 @@ COMMANDS = {"add": 1, "remove": 2, "join": 3, "move": 4, "reply": 5, "end": 6, "
             "broadcast": 8, "pause": 9, "resume": 10, "seek": 11, "stress": 12, "ticket": 13}
 QUEUE_BYTES = 1 << 20
 
+cdef size_t HEAD_BYTES = (sizeof(pd_session) + 63) & ~<size_t>63
+cdef pd_slab slab                   # all sessions; the GIL guards it
+memset(&slab, 0, sizeof(slab))
+
 
 def live_words(int n_units):
     return PD_SESSION_LIVE_WORDS(n_units)
@@ -188,18 +192,18 @@ cdef class Session:
         if need == 0:
             raise ValueError("a session plays at least one bin of the dataset, "
                              "in bins of 1 ms to 10 s")
-        self.session = <pd_session *>calloc(1, sizeof(pd_session))
+        self.session = <pd_session *>pd_slab_take(&slab, HEAD_BYTES + need)
         # calloc: a page that was never used takes no memory.
-        self.arena = calloc(need + 64, 1)
-        if self.session == NULL or self.arena == NULL:
+        self.line = calloc(1, pd_session_line_bytes(&config))
+        if self.session == NULL or self.line == NULL:
             raise MemoryError
-        if pd_session_init(self.session, &config,
-                           <void *>((<size_t>self.arena + 63) & ~<size_t>63), need):
+        if pd_session_init(self.session, &config, <uint8_t *>self.session + HEAD_BYTES, need,
+                           self.line):
             raise ValueError("a session can't have this configuration")
 
     def __dealloc__(self):
-        free(self.session)
-        free(self.arena)
+        pd_slab_give(&slab, self.session)
+        free(self.line)
         free(self.spans)
 
     def counts(self):
@@ -329,7 +333,8 @@ cdef class Port:
         if not (max_sessions and max_connections):
             raise ValueError("a port has room for a session and a connection")
         self.port = <pd_port *>calloc(1, sizeof(pd_port))
-        self.connections = <pd_connection *>calloc(max_connections, sizeof(pd_connection))
+        self.connections_bytes = max_connections * sizeof(pd_connection)
+        self.connections = <pd_connection *>pd_slab_map(self.connections_bytes)
         self.sessions = <pd_port_session *>calloc(max_sessions, sizeof(pd_port_session))
         self.heap = <pd_port_due *>calloc(max_sessions, sizeof(pd_port_due))
         self.queues = <uint8_t *>calloc(2, 1 << 20)
@@ -351,7 +356,7 @@ cdef class Port:
         if self.port != NULL:
             pd_port_close(self.port)
         free(self.port)
-        free(self.connections)
+        pd_slab_unmap(self.connections, self.connections_bytes)
         free(self.sessions)
         free(self.heap)
         free(self.queues)

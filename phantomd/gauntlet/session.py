@@ -37,6 +37,8 @@ _RECORDS_OF_MANY = 2048
 _MANY = 64
 #: Sessions are spread over their period in steps of a fiftieth, by the golden ratio.
 _PHASES = 50
+#: Those of one step are served in the same order each time.
+_APART_NS = 20_000
 _GOLDEN = 0.618033988749895
 
 
@@ -287,12 +289,12 @@ class Sessions:
     ) -> Live:
         period_ns = source.bins.bin_ns
         self._phase += 1
-        step = int(self._phase * _GOLDEN % 1.0 * _PHASES)
+        step, rest = divmod(self._phase * _GOLDEN % 1.0 * _PHASES, 1.0)
         core = Session(
             source.bins,
             spans if len(spans) else None,
             loop=loop,
-            phase_ns=period_ns * step // _PHASES,
+            phase_ns=period_ns * int(step) // _PHASES + int(rest * _APART_NS),
             record_slots=_RECORDS if len(self) < _MANY else _RECORDS_OF_MANY,
             live=source.ring if isinstance(source, LiveSource) else None,
         )

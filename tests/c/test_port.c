@@ -28,7 +28,7 @@ struct rig {
     struct pd_port_session sessions[N_SESSIONS];
     struct pd_port_due heap[N_SESSIONS];
     struct pd_session session[N_SESSIONS];
-    void *arena[N_SESSIONS];
+    void *arena[N_SESSIONS], *line[N_SESSIONS];
     uint8_t *queues;
     uint8_t counts[N_BINS * N_UNITS];
     float kinematics[N_BINS * 4];
@@ -62,7 +62,8 @@ static struct rig *make_rig(void)
         size_t bytes = (pd_session_bytes(&config) + 63) & ~(size_t)63;
         rig->arena[i] = aligned_alloc(64, bytes);
         memset(rig->arena[i], 0, bytes);
-        CHECK(pd_session_init(&rig->session[i], &config, rig->arena[i], bytes) == 0);
+        rig->line[i] = calloc(1, pd_session_line_bytes(&config));
+        CHECK(pd_session_init(&rig->session[i], &config, rig->arena[i], bytes, rig->line[i]) == 0);
     }
     return rig;
 }
@@ -71,7 +72,10 @@ static void free_rig(struct rig *rig)
 {
     pd_port_close(&rig->port);
     close(rig->notify_fd);
-    for (uint32_t i = 0; i < N_SESSIONS; i++) free(rig->arena[i]);
+    for (uint32_t i = 0; i < N_SESSIONS; i++) {
+        free(rig->arena[i]);
+        free(rig->line[i]);
+    }
     free(rig->connections);
     free(rig->queues);
     free(rig);
