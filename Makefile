@@ -14,7 +14,7 @@ PATIENT := nice -n 10
 JOBS ?= -j2
 
 .PHONY: help run test tools lint c-test fuzz-short py-unit py-sim py-system fuzz faults sim-hour kill-recordings bench bench-tick \
-	bench-sessions bench-subscribers bench-devices bench-latency soak plots sanitize clean
+	bench-sessions bench-sessions-day bench-subscribers bench-devices bench-latency soak plots sanitize clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## ?/\t/' | expand -t 20
@@ -111,8 +111,11 @@ bench: $(VENV)/.bench $(VENV)/.built    ## kernels beside their peers: docs/benc
 bench-tick: $(VENV)/.test $(VENV)/.built    ## tick lateness beside cyclictest (rt-tests, stress-ng)
 	$(BIN)/python -m benches.tick $(ARGS)
 
-bench-sessions: $(VENV)/.test $(VENV)/.built   ## 1 to 2,000 sessions whose clients answer; --one, --day
+bench-sessions: $(VENV)/.test $(VENV)/.built   ## 1 to 2,000 sessions whose clients answer; --pin, --one, --end 30
 	$(BIN)/python -m benches.sessions $(ARGS)
+
+bench-sessions-day: $(VENV)/.test $(VENV)/.built   ## 24 hours of sessions in virtual time: does memory grow?
+	$(BIN)/python -m benches.sessions_day $(ARGS)
 
 bench-subscribers: $(VENV)/.test $(VENV)/.built ## 100 subscribers, ten of them not reading
 	$(BIN)/python -m benches.subscribers $(ARGS)
@@ -138,6 +141,7 @@ plots: $(VENV)/.test $(VENV)/.built     ## the pictures of docs/
 	$(BIN)/python -m benches.pll_accuracy --plot docs/img/pll.png
 	$(BIN)/python -m benches.spectrum_plot --plot docs/img/spectrum.png
 	$(BIN)/python -m benches.connectivity_plot --plot docs/img/connectivity.png
+	$(BIN)/python -m benches.sessions --pin --plot docs/img/sessions.png
 	$(BIN)/python -m benches.artifact_eval --plot docs/img/artifacts.png
 	$(BIN)/python -m benches.spike_plot --plot docs/img/spikes.png
 	$(BIN)/python -m benches.oracle_eyes --plot docs/img/oracle.png

@@ -3,8 +3,10 @@
 `python -m benches.sessions` steps through numbers of sessions: CPU of the daemon (user and system,
 percent of one core), what packets are made late, and what the clients measure, who are another
 process (benches/answering.c). Each session has another position and seed, a tenth are under stress.
-`--plot FILE` draws it; `--one` measures one client beside cyclictest; `--subscribers 200` puts that
-many on one session; `--day` plays 24 hours of virtual time. `--pin` keeps the daemon on one core.
+`--runs N` measures each number so often, each time with a new daemon; `--plot FILE` draws them;
+`--one` measures one client beside cyclictest; `--subscribers 200` puts that many on one session;
+`--end N` stops so many daemons under full load by SIGTERM. `--pin` keeps all threads of the daemon
+on one core, and the clients on another. `benches.sessions_day` is about memory.
 """
 
 from __future__ import annotations
@@ -16,16 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from benches.live import LiveDaemon, daemon, table
 from benches.plotting import pyplot
 from phantomd.contracts import PORTS
 from phantomd.control import Control
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STEPS = (1, 10, 50, 100, 200, 500, 1000, 1500, 2000)
 
@@ -33,6 +39,7 @@ STEPS = (1, 10, 50, 100, 200, 500, 1000, 1500, 2000)
 @dataclass(frozen=True)
 class Result:
     sessions: int
+    load: float
     cpu_percent: float
     thread_percent: float
     rate_hz: tuple[float, float]
@@ -56,12 +63,13 @@ class Result:
             f"{self.late_max_us / 1e3:.1f}",
             f"{self.loop_p99_ms:.2f}",
             self.missed,
+            f"{self.load:.1f}",
         )
 
 
 HEAD = ("sessions", "CPU %", "of it the thread", "Hz, least–most", "p99 of |interval − 25 ms|: "
         "median / worst session, ms", "max ms", "made late p99 ms", "max ms", "loop p99 ms",
-        "not answered")  # fmt: skip
+        "not answered", "load before")  # fmt: skip
 
 
 def main() -> None:
@@ -71,18 +79,20 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=1)
     parser.add_argument("--pin", action="store_true", help="the daemon on core 0")
     parser.add_argument("--one", action="store_true")
-    parser.add_argument("--day", action="store_true")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--end", type=int, metavar="N")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    if options.day:
-        a_day()
+    if options.end:
+        ended_by_sigterm(options.end, options.sessions[-1], options.pin)
     elif options.one:
         beside_cyclictest(options.seconds, options.pin)
     else:
         results = []
-        for n in options.sessions:
+        for n in options.sessions * options.runs:
             results.append(measure(n, options.seconds, options.subscribers, options.pin))
             print(*results[-1].row(), file=sys.stderr)
+        results.sort(key=lambda result: result.sessions)
         print(table(HEAD, [result.row() for result in results]))
         if options.plot:
             draw(results, options.plot)
@@ -100,15 +110,14 @@ def answering() -> Iterator[str]:
         yield program
 
 
-def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> Result:
+@contextmanager
+def with_sessions(n: int, subscribers: int, pin: bool) -> Iterator[LiveDaemon]:
+    """A daemon that has them."""
     limit = n * subscribers + 64
-    with (
-        answering() as program,
-        daemon(
-            *("--set", "devices=[]", "--set", f"streams.max_clients={min(4096, limit)}"),
-            *("--set", f"gauntlet.max_sessions={n + 8}"),
-        ) as live,
-    ):
+    with daemon(
+        *("--set", "devices=[]", "--set", f"streams.max_clients={min(4096, limit)}"),
+        *("--set", f"gauntlet.max_sessions={n + 8}"),
+    ) as live:
         if pin:
             subprocess.run(
                 ["taskset", "-a", "-p", "1", str(live.process.pid)],
@@ -116,34 +125,52 @@ def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> 
                 stdout=subprocess.DEVNULL,
             )
         create(live, n)
-        command = [
-            *(program, "127.0.0.1", str(live.base_port + PORTS["spikes"]), "s", "0", str(n)),
-            *(str(seconds), str(2 + n * subscribers // 400), str(subscribers)),
-        ]
-        if pin and (os.cpu_count() or 1) > 1:
-            command = ["taskset", "2", *command]
-        if os.geteuid() == 0:  # what the machine does besides is not what is measured
-            command = ["chrt", "-f", "10", *command]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as clients:
-            assert clients.stdout is not None
-            assert clients.stdout.readline() == "ready\n"
-            unanswered = not_answered(live)
-            live.call("ledger", window="bench")
-            cpu_s, threads, begun_s = live.cpu_s(), thread_cpu_s(live), time.monotonic()
-            time.sleep(seconds - 1.0)
-            took_s = time.monotonic() - begun_s
-            cpu_s = live.cpu_s() - cpu_s
-            busiest_s = max(
-                used - threads.get(name, 0.0) for name, used in thread_cpu_s(live).items()
-            )
-            ledger = live.call("ledger", window="bench")
-            unanswered = not_answered(live) - unanswered
-            lines = [line.split() for line in clients.stdout]
+        yield live
+
+
+@contextmanager
+def clients_of(
+    live: LiveDaemon, program: str, n: int, seconds: float, subscribers: int, pin: bool
+) -> Iterator[subprocess.Popen[str]]:
+    """All of them, once they have begun to count."""
+    command = [
+        *(program, "127.0.0.1", str(live.base_port + PORTS["spikes"]), "s", "0", str(n)),
+        *(str(seconds), str(2 + n * subscribers // 400), str(subscribers)),
+    ]
+    if pin and (os.cpu_count() or 1) > 1:
+        command = ["taskset", "2", *command]
+    if os.geteuid() == 0:  # what the machine does besides is not what is measured
+        command = ["chrt", "-f", "10", *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as clients:
+        assert clients.stdout is not None
+        assert clients.stdout.readline() == "ready\n"
+        yield clients
+
+
+def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> Result:
+    load = os.getloadavg()[0]
+    with (
+        answering() as program,
+        with_sessions(n, subscribers, pin) as live,
+        clients_of(live, program, n, seconds, subscribers, pin) as clients,
+    ):
+        unanswered = not_answered(live)
+        live.call("ledger", window="bench")
+        cpu_s, threads, begun_s = live.cpu_s(), thread_cpu_s(live), time.monotonic()
+        time.sleep(seconds - 1.0)
+        took_s = time.monotonic() - begun_s
+        cpu_s = live.cpu_s() - cpu_s
+        busiest_s = max(used - threads.get(name, 0.0) for name, used in thread_cpu_s(live).items())
+        ledger = live.call("ledger", window="bench")
+        unanswered = not_answered(live) - unanswered
+        assert clients.stdout is not None
+        lines = [line.split() for line in clients.stdout]
     # One that got nothing, where there are too many, has no rate.
     rates = [float(line[1]) / max(float(line[2]), seconds / 2) for line in lines]
     p99 = [float(line[4]) for line in lines]
     return Result(
         sessions=n,
+        load=load,
         cpu_percent=100 * cpu_s / took_s,
         thread_percent=100 * busiest_s / took_s,
         rate_hz=(min(rates), max(rates)),
@@ -155,6 +182,23 @@ def measure(n: int, seconds: float, subscribers: int = 1, pin: bool = False) -> 
         loop_p99_ms=ledger["spikes.loop"]["p99_us"] / 1e3,
         missed=unanswered,
     )
+
+
+def ended_by_sigterm(times: int, n: int, pin: bool) -> None:
+    """How long a daemon takes to end while its sessions are answered."""
+    took_s = []
+    with answering() as program:
+        for _ in range(times):
+            with with_sessions(n, 1, pin) as live, clients_of(live, program, n, 60.0, 1, pin) as it:
+                time.sleep(1.0)
+                begun_s = time.monotonic()
+                live.process.terminate()
+                code = live.process.wait(30)
+                took_s.append(time.monotonic() - begun_s)
+                it.wait(30)  # its connections have ended
+            print(f"{took_s[-1]:.3f} s, exit status {code}", file=sys.stderr)
+    print(f"{times} times SIGTERM at {n} sessions: ended after {min(took_s):.2f}–"
+          f"{max(took_s):.2f} s, median {median(took_s):.2f} s")  # fmt: skip
 
 
 def not_answered(live: LiveDaemon) -> int:
@@ -207,45 +251,28 @@ def beside_cyclictest(seconds: float, pin: bool) -> None:
           f"cyclictest p99.9 {p999_us / 1e3:.3f} ms in the same seconds")  # fmt: skip
 
 
-def a_day() -> None:
-    """24 h of a session that answers, on a virtual clock: its memory stays what it was."""
-    from phantomd.core.gauntlet import Session
-    from phantomd.gauntlet.synthetic import synthetic
-
-    data = synthetic()
-    session = Session(data.bins, data.select(None, None), record_slots=16_384)
-    session.subscribe(1, 0)
-    session.play(100_000, 10_000_000)
-    before_kb, begun_s = rss_kb(), time.monotonic()
-    session.play(24 * 3600 * 40, 10_000_000)
-    took_s = time.monotonic() - begun_s
-    counts = session.counts()
-    print(f"24 h in {took_s:.1f} s: {counts['packets']} packets, {counts['answered']} answered, "
-          f"{counts['missed']} missed; memory grew by {rss_kb() - before_kb} kB")  # fmt: skip
-
-
-def rss_kb() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
-
-
 def draw(results: list[Result], path: Path) -> None:
     plt = pyplot()
 
-    n = [result.sessions for result in results]
+    steps = sorted({result.sessions for result in results})
     figure, (cpu, error) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    cpu.plot(n, [result.cpu_percent for result in results], "o-", label="daemon")
-    cpu.plot(n, [result.thread_percent for result in results], "s--", label="sessions' thread")
+
+    def line(axes: Axes, of: Callable[[Result], float], style: str, label: str) -> None:
+        """The median of each number's runs, and each run as a dot."""
+        middle = [median(of(r) for r in results if r.sessions == n) for n in steps]
+        (drawn,) = axes.plot(steps, middle, style, ms=4, label=label)
+        axes.plot([r.sessions for r in results], [of(r) for r in results], ".",
+                  ms=3, alpha=0.5, color=drawn.get_color())  # fmt: skip
+
+    line(cpu, lambda r: r.cpu_percent, "o-", "daemon")
+    line(cpu, lambda r: r.thread_percent, "s--", "sessions' thread")
     cpu.axvline(8, color="0.6", lw=1)
-    cpu.text(12, 3, "8: the field's service\nis at 19.8 Hz", color="0.4", fontsize=8)
+    cpu.text(40, 3, "8: the field's service\nis at 19.8 Hz", color="0.4", fontsize=8)
     cpu.set(xlabel="sessions at 40 Hz", ylabel="CPU, % of a core", ylim=(0, None))
     cpu.legend(frameon=False)
-    worst = [result.p99_us[1] / 1e3 for result in results]
-    error.plot(n, worst, "o-", label="worst session, at the client")
-    error.plot(
-        n, [r.p99_us[0] / 1e3 for r in results], "s--", label="median session, at the client"
-    )
-    error.plot(n, [r.late_p99_us / 1e3 for r in results], "^:", label="made late, in the daemon")
+    line(error, lambda r: r.p99_us[1] / 1e3, "o-", "worst session, at the client")
+    line(error, lambda r: r.p99_us[0] / 1e3, "s--", "median session, at the client")
+    line(error, lambda r: r.late_p99_us / 1e3, "^:", "made late, in the daemon")
     error.axhline(3.0, color="tab:red", lw=1)
     error.set(xlabel="sessions at 40 Hz", ylabel="p99 of |interval − 25 ms|, ms", yscale="log")
     error.legend(frameon=False, fontsize=8)

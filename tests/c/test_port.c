@@ -197,9 +197,57 @@ static void test_clients_come_and_go(void)
     free_rig(rig);
 }
 
+/* Eight messages in one go: the thread reads what came of them together, too. */
+static void test_subscribers_of_one_session_are_all_heard(void)
+{
+    struct rig *rig = make_rig();
+    pthread_t client[N_CONNECTIONS];
+    int fd[N_CONNECTIONS];
+    CHECK(pd_port_start(&rig->port, 0, -1) == 0);
+    order(rig, PD_DO_ADD, 0, 0, 0, &rig->session[0], "");
+    for (uint32_t i = 0; i < N_CONNECTIONS; i++) fd[i] = join(rig, 0, i);
+    for (uint32_t i = 0; i < N_CONNECTIONS; i++)
+        CHECK(pthread_create(&client[i], NULL, decode, &fd[i]) == 0);
+    for (uint32_t i = 0; i < N_CONNECTIONS; i++) pthread_join(client[i], NULL);
+    while (rig->told[PD_TELLS_REFUSED] < N_CONNECTIONS - 1) settle(rig);
+    CHECK(atomic_load(&rig->session[0].counts.answered) > 50);
+    order(rig, PD_DO_REMOVE, 0, 0, 0, NULL, "");
+    settle(rig);
+    CHECK(rig->told[PD_TELLS_LEFT] == N_CONNECTIONS);
+    pd_port_stop(&rig->port);
+    for (uint32_t i = 0; i < N_CONNECTIONS; i++) close(fd[i]);
+    free_rig(rig);
+}
+
+/* Nothing more comes after it, so no edge says that there is more. */
+static void test_what_one_read_does_not_take_is_read_without_being_asked(void)
+{
+    enum { LONG = 4000, N = 12 };           /* three reads */
+    static const uint8_t attach[] = "\x81\xa6" "attach\xa4mine";
+    static uint8_t answer[LONG] = "\x83\xa2vx\x01\xa2vy\x02\xa3pad\xc5";
+    const size_t head = 14;
+    struct rig *rig = make_rig();
+    answer[head] = (LONG - head - 2) >> 8;
+    answer[head + 1] = (LONG - head - 2) & 255;
+    order(rig, PD_DO_ADD, 0, 0, 0, &rig->session[0], "");
+    int fd = join(rig, 0, 0);
+    for (int i = 0; i < N; i++) CHECK(write(fd, answer, LONG) == LONG);
+    CHECK(write(fd, attach, sizeof attach - 1) == (ssize_t)sizeof attach - 1);
+    CHECK(pd_port_start(&rig->port, 0, -1) == 0);
+    const int64_t end_ns = pd_time_now() + 20 * PD_NS_PER_S;
+    do settle(rig);
+    while (rig->told[PD_TELLS_ATTACH] == 0 && pd_time_now() < end_ns);
+    CHECK(rig->told[PD_TELLS_ATTACH] == 1);
+    pd_port_stop(&rig->port);
+    close(fd);
+    free_rig(rig);
+}
+
 int main(void)
 {
     test_sessions_run_while_they_are_steered();
+    test_subscribers_of_one_session_are_all_heard();
+    test_what_one_read_does_not_take_is_read_without_being_asked();
     test_clients_come_and_go();
     return check_report("port");
 }
