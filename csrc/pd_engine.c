@@ -98,6 +98,15 @@ static void journal_state(struct pd_engine *engine, struct pd_spsc *tap, int64_t
     }
 }
 
+/* Events and windows that there have been. */
+static uint64_t count_others(const struct pd_engine *engine, const struct pd_plan *plan)
+{
+    uint64_t n = pd_ring_next(engine->events);
+    for (uint32_t i = 0; plan && i < plan->n_sources; i++)
+        if (plan->source[i]->analysis) n += pd_ring_next(plan->source[i]->analysis->windows);
+    return n;
+}
+
 int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t *limits, int *news)
 {
     struct pd_engine_state *state = &engine->state;
@@ -112,7 +121,7 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
         engine->tap_begun = tap;
         if (tap) journal_state(engine, tap, now_ns, plan);
     }
-    uint64_t events_before = pd_ring_next(engine->events);
+    const uint64_t others_before = count_others(engine, plan);
     account_lateness(engine, now_ns);
 
     struct {
@@ -131,6 +140,8 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
         /* A frame that waits for its samples is looked at again a grid period on. */
         if (due_ns <= now_ns) due_ns += PD_GRID_NS * (1 + (now_ns - due_ns) / PD_GRID_NS);
         if (due_ns < wake_ns) wake_ns = due_ns;
+        due_ns = pd_source_window_due(source, now_ns, state->grid_t0_ns);
+        if (due_ns < wake_ns) wake_ns = due_ns;
     }
     if (tap) {
         tick.serial = plan ? plan->serial : 0;
@@ -138,7 +149,8 @@ int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t 
     }
     pd_fp_leave(fp);
     state->wake_ns = wake_ns;
-    if (news) *news = emitted > 0 || pd_ring_next(engine->events) != events_before;
+    const int others = count_others(engine, plan) != others_before;
+    if (news) *news = (emitted > 0 ? PD_NEWS_FRAMES : 0) | (others ? PD_NEWS_OTHER : 0);
     atomic_fetch_add_explicit(&engine->steps, 1, memory_order_release);
     return wake_ns;
 }
@@ -151,7 +163,6 @@ static void *run(void *argument)
                               memory_order_relaxed);
     pd_thread_touch_stack(PD_TICK_STACK / 2);
 
-    const uint64_t one = 1;
     int64_t wake_ns = pd_time_now();
     engine->state.wake_ns = PD_NO_TIME;
     while (!atomic_load_explicit(&engine->stop, memory_order_acquire)) {
@@ -161,7 +172,8 @@ static void *run(void *argument)
         wake_ns = pd_engine_step(engine, now_ns, NULL, &news);
         pd_hist_add(&engine->work, pd_time_now() - now_ns);
         /* Full means that the event loop has been told often enough. */
-        if (news && write(engine->notify_fd, &one, sizeof one) < 0 && errno != EAGAIN) break;
+        const uint64_t told = 1 + (news & PD_NEWS_OTHER ? PD_NOTIFY_OTHER : 0);
+        if (news && write(engine->notify_fd, &told, sizeof told) < 0 && errno != EAGAIN) break;
     }
     atomic_store_explicit(&engine->running, 0, memory_order_release);
     return NULL;

@@ -22,6 +22,7 @@
 #include "pd_time.h"
 
 #define PD_MAX_SOURCES 8
+#define PD_NOTIFY_OTHER (1ull << 32)
 #define PD_TICK_STACK (256 * 1024)
 
 struct pd_plan {
@@ -64,13 +65,15 @@ int pd_engine_init(struct pd_engine *engine, struct pd_ring *events, int64_t gri
 /* Returns the old plan (NULL at first). */
 struct pd_plan *pd_engine_swap(struct pd_engine *engine, struct pd_plan *plan);
 
+enum { PD_NEWS_FRAMES = 1, PD_NEWS_OTHER = 2 };     /* windows, events */
+
 /* limits: for each source of the plan, the native index to stop before; NULL: all
- * that is there. Returns the instant of the next step; *news: whether there is
- * anything for the event loop. */
+ * that is there. Returns the instant of the next step; *news: what there is for
+ * others. */
 int64_t pd_engine_step(struct pd_engine *engine, int64_t now_ns, const uint64_t *limits, int *news);
 
-/* Starts and ends the tick thread. notify_fd: an eventfd. Priority 0: not
- * promoted. 0 or -errno. A refused promotion is no error: promote_error. */
+/* Starts and ends the tick thread. notify_fd: an eventfd, to which each step with news
+ * adds 1, and PD_NOTIFY_OTHER where there is more than frames. Priority 0: not promoted. 0 or -errno. A refused promotion is no error: promote_error. */
 int pd_engine_start(struct pd_engine *engine, int notify_fd, int priority, int cpu);
 void pd_engine_stop(struct pd_engine *engine);
 

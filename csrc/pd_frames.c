@@ -12,6 +12,7 @@
 
 #define WAKE UINT32_MAX             /* epoll's name for the queue of orders, */
 #define TICK (UINT32_MAX - 1)       /* and for the tick */
+#define OTHER (1ull << 32)          /* the tick's PD_NOTIFY_OTHER */
 #define READY 64                    /* sockets a round; what the tick has made goes first */
 #define HISTORIES_BYTES (4u << 20)  /* of the news: for histories of those who lag and end */
 #define TICKETS_BYTES (64u << 10)
@@ -94,6 +95,11 @@ void pd_frames_let_go(struct pd_frames *frames)
 {
     atomic_store(&frames->held, 0);
     pd_post_ring(frames->tick_fd);
+}
+
+void pd_frames_loop_from(struct pd_frames *frames, uint64_t index)
+{
+    atomic_store(&frames->loop_from, index);
 }
 
 static int64_t clock_of(const struct pd_frames *frames)
@@ -414,7 +420,8 @@ static void serve_ready(struct pd_frames *frames, const struct epoll_event *read
         if (ready[i].data.u32 != TICK) continue;
         if (read(frames->tick_fd, &times, sizeof times) < 0) continue;
         publish_new(frames);
-        pd_post_ring(frames->loop_fd);
+        if (times >= OTHER || frames->next > atomic_load(&frames->loop_from))
+            pd_post_ring(frames->loop_fd);
     }
     for (int i = 0; i < n; i++) {
         if (ready[i].data.u32 >= TICK) continue;

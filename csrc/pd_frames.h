@@ -2,7 +2,7 @@
  *
  * The thread owns all subscribers. The tick wakes it; it takes what is new in the
  * grid ring, encodes each frame once (age and LATE are of that instant), and gives
- * it to everybody with one send. Then it wakes the event loop, which has the rest
+ * it to everybody with one send. Then it wakes the event loop, if that has the rest
  * to do: so the tick makes one system call, and nothing that has milliseconds to
  * spare stands before a frame. It takes no lock and allocates nothing. What is
  * rare is ordered by the event loop and told to it through a post (pd_post.h). On
@@ -94,6 +94,7 @@ struct pd_frames {
     int64_t slowed_until_ns;
     struct pd_post post;
     int epoll_fd, tick_fd, loop_fd;
+    _Atomic uint64_t loop_from;     /* frames before this index alone don't wake the loop */
     /* the grid */
     const struct pd_ring *grid;     /* NULL before the first switch */
     uint32_t n_channels, frame_bytes, header_bytes;
@@ -125,7 +126,8 @@ struct pd_frames_config {
     uint32_t max_clients;
     struct pd_spsc *orders, *news;  /* news: at least pd_frames_news_bytes */
     int notify_fd;                  /* an eventfd: there is news; or -1 */
-    int loop_fd;                    /* an eventfd: the tick has been, and its frames are out; or -1 */
+    int loop_fd;                    /* an eventfd: the tick has been, and its frames are out, if the
+                                       loop has use for that (pd_frames_loop_from); or -1 */
     int64_t deadline_ns;            /* after due: frames are LATE */
     struct pd_hist *lateness;
 };
@@ -148,6 +150,10 @@ int pd_frames_order(struct pd_frames *frames, const struct pd_frames_command *or
  * is read afterwards. */
 void pd_frames_hold(struct pd_frames *frames);
 void pd_frames_let_go(struct pd_frames *frames);
+
+/* Event loop. It is woken when the tick has something else than frames (PD_NOTIFY_OTHER of
+ * pd_engine.h), and by frames from this index on; 0: by each. */
+void pd_frames_loop_from(struct pd_frames *frames, uint64_t index);
 
 /* Virtual clock only: everything that is to be done at now_ns. */
 void pd_frames_step(struct pd_frames *frames, int64_t now_ns);

@@ -9,6 +9,11 @@
  * reaches back over a whole loss. */
 #define HISTORY_S 1.0
 #define REPORT_EVERY 64             /* samples between two reports of the clock */
+/* A window's last sample: how long after its time it is first looked for (the clock goes by the
+ * earliest arrivals), how often then, and for how long (by then a frame has become due). */
+#define LAST_SAMPLE_NS (300 * PD_NS_PER_US)
+#define LOOK_EVERY_NS PD_NS_PER_MS
+#define LOOK_FOR_NS PD_GRID_NS
 
 static uint32_t rows_for(const struct pd_source_config *config)
 {
@@ -435,6 +440,20 @@ static int step_windows(struct pd_source *source, int64_t now_ns, uint64_t befor
     if (next_ns != PD_NO_TIME) close_windows(source, now_ns, next_ns < soon_ns ? next_ns : soon_ns, 0);
     close_windows(source, now_ns, now_ns - analysis->config.wait_ns, PD_WINDOW_TIMED_OUT);
     return (int)(pd_ring_next(analysis->windows) - before);
+}
+
+int64_t pd_source_window_due(const struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns)
+{
+    const struct pd_analysis *analysis = source->analysis;
+    if (analysis == NULL) return INT64_MAX;
+    int64_t next_ns = time_of(source, analysis->state->next);
+    if (next_ns == PD_NO_TIME) return INT64_MAX;
+    int64_t left_ns = pd_analysis_end_ns(analysis, grid_t0_ns) - next_ns;
+    if (left_ns <= 0 || left_ns > PD_NS_PER_S) return INT64_MAX;    /* far away, or not begun */
+    double before = ceil((double)left_ns / source->period_ns);  /* samples until its end */
+    int64_t due_ns = next_ns + (int64_t)((before - 1.0) * source->period_ns) + LAST_SAMPLE_NS;
+    if (due_ns > now_ns) return due_ns;
+    return now_ns - due_ns < LOOK_FOR_NS ? now_ns + LOOK_EVERY_NS : INT64_MAX;
 }
 
 int pd_source_step(struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns, uint64_t limit)

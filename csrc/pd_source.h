@@ -98,6 +98,10 @@ void pd_source_replace(struct pd_source *source, struct pd_analysis *analysis, i
 /* When the next frame is due. */
 int64_t pd_source_due(const struct pd_source *source, int64_t grid_t0_ns);
 
+/* When to look for the last sample of the window that comes next: as it is expected, or, while it
+ * lets itself be waited for, a millisecond from now. INT64_MAX: at the next frame will do. */
+int64_t pd_source_window_due(const struct pd_source *source, int64_t now_ns, int64_t grid_t0_ns);
+
 /* Any thread: the clock's last report, whole. 0, or -EAGAIN before the first. */
 int pd_source_get_report(const struct pd_source *source, struct pd_clock_report *report);
 

@@ -70,6 +70,8 @@ log = logging.getLogger(__name__)
 
 #: Of streams whose messages come in handfuls, on events.
 EVENTS_HISTORY = 1024
+#: What goes by samples (auxiliary readings, recordings) is looked after so many frames apart.
+FRAMES_A_TURN = 4
 #: What each port may take to give its readers what is left; SIGTERM has a second for everything.
 FLUSH_S = 0.15
 
@@ -314,6 +316,9 @@ class Daemon:
         for part in self.parts:
             part.on_tick(time_ns)
             self.ports.flush()
+        # Windows and events wake the loop by themselves.
+        enough = self.engine.slots[0].grid.next + FRAMES_A_TURN
+        self._eeg.loop_from(min(enough, self.stages.oracle.next_frame))
 
     def say(
         self, stream: str, t_ns: int | None, data: Mapping[str, Any], late: bool = False

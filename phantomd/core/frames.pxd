@@ -61,6 +61,7 @@ cdef extern from "pd_frames.h" nogil:
                         const void *message)
     void pd_frames_hold(pd_frames *frames)
     void pd_frames_let_go(pd_frames *frames)
+    void pd_frames_loop_from(pd_frames *frames, uint64_t index)
     void pd_frames_step(pd_frames *frames, int64_t now_ns)
     int pd_frames_start(pd_frames *frames, int priority, int cpu)
     void pd_frames_stop(pd_frames *frames)

@@ -13,7 +13,7 @@ class Frames:
     ``switch`` on.
 
     ``notify_fd``: an eventfd that is written when there is news; ``loop_fd``: one that is written
-    when the tick has been and its frames are out. ``lateness`` gets each frame's; over
+    when the tick has been, its frames are out, and the loop has use for it (``loop_from``). ``lateness`` gets each frame's; over
     ``deadline_ns`` it is LATE. OSError when the system has no descriptors left.
     """
 
@@ -47,6 +47,9 @@ class Frames:
         """Nothing that the grid gets from now on is published until a switch, or until it is let
         go; what was lies before the ``grid.next`` that is read afterwards."""
     def let_go(self) -> None: ...
+    def loop_from(self, index: int) -> None:
+        """Frames before this one alone don't write ``loop_fd``; windows and events do. At first
+        each does."""
     def take_news(self, most: int = 4096) -> list[News]: ...
     def step(self, now_ns: int) -> None:
         """Virtual clock, in place of the thread."""

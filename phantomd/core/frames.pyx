@@ -108,6 +108,9 @@ cdef class Frames:
     def let_go(self):
         pd_frames_let_go(self.frames)
 
+    def loop_from(self, uint64_t index):
+        pd_frames_loop_from(self.frames, index)
+
     def take_news(self, uint32_t most=4096):
         cdef pd_frames_news news
         out = []

@@ -35,7 +35,7 @@ class Grid(Protocol):
 
 class EegPort(ThreadedPort):
     """The stream of ``slot``. The tick is to write ``tick_fd``; ``loop_fd`` is written when its
-    frames are out. ``changing`` goes around a change of the slot's grid."""
+    frames are out and the loop has use for that. ``changing`` goes around a change of the slot's grid."""
 
     def __init__(
         self,
@@ -69,6 +69,10 @@ class EegPort(ThreadedPort):
     def newest_ns(self) -> int | None:
         """Instant of the newest frame."""
         return self.core.newest_ns
+
+    def loop_from(self, index: int) -> None:
+        """The loop need not be woken for the sake of frames before this one."""
+        self.core.loop_from(index)
 
     async def start(self) -> None:
         """Raises PortInUse, PortNotAllowed, ConfigError, OSError."""

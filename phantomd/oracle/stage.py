@@ -255,6 +255,11 @@ class OracleStage:
 
     # -- each tick ---------------------------------------------------------------------------------
 
+    @property
+    def next_frame(self) -> int:
+        """Index of the grid frame that it waits for."""
+        return 0 if self._next is None else frame_of(self._next)
+
     def on_tick(self, now_ns: int) -> None:
         grid = self._slot().grid
         if self._next is None:

@@ -142,6 +142,29 @@ def test_the_event_loop_hears_of_the_tick_when_the_frames_are_out(served):
         assert indices(sock.recv(4096)) == [index]
 
 
+def test_frames_that_the_event_loop_has_no_use_for_do_not_wake_it(served):
+    def heard() -> bool:
+        served.host.wait(ticket())  # the thread is done with what came before
+        try:
+            return os.eventfd_read(served.loop_fd) > 0
+        except BlockingIOError:
+            return False
+
+    async def ticket() -> None:
+        await served.port.orders.done()
+
+    served.port.loop_from(12)
+    served.push(2)
+    assert not heard()
+    served.push(1)
+    assert heard(), "it waited for frame 12"
+    served.port.loop_from(20)
+    served.push(1)
+    assert not heard()
+    os.eventfd_write(served.port.tick_fd, 1 + (1 << 32))
+    assert heard(), "a window, or an event"
+
+
 def test_a_burst_loses_nothing_for_a_reader(served):
     [sock] = served.subscribe()
     served.push(3 * HISTORY)

@@ -66,6 +66,23 @@ def test_it_is_closed_by_the_tick_that_sees_its_last_sample(quiet):
         assert 0 <= features.closed_ns - features.arrival_ns <= PERIOD_NS
 
 
+def test_the_tick_looks_for_a_window_s_last_sample_when_it_is_expected():
+    """Stepped when it asked to be, and not a grid period later."""
+    bench = Bench()
+    bench.run(0.0, 4.0)  # the clock is locked
+    bench.windows.clear()
+    now_ns, until_ns, steps = T0_NS + 4 * 10**9, T0_NS + 12 * 10**9, 0
+    while now_ns < until_ns:
+        bench.board.send(now_ns)
+        next_ns = bench.engine.step(now_ns)
+        bench.stage.on_tick(now_ns)
+        steps += 1
+        now_ns = max(next_ns, now_ns + 1)
+    waits_ns = [one.closed_ns - one.arrival_ns for one, _ in bench.whole()]
+    assert len(waits_ns) >= 30 and max(waits_ns) <= 1_000_000
+    assert steps < 8 * (128 + 40 + 2 * 4), "frames, heartbeats, and two looks a window"
+
+
 def test_powers_are_those_of_sosfilt_over_the_same_samples(quiet):
     x = read_signal(quiet.slot.signal, 0, 1 << 60)[3][:, :8]
     layout = layout_of(quiet.config, quiet.board.spec)
