@@ -7,6 +7,11 @@ and keeps an intake journal, which has when they came; a subscriber of ``eeg`` a
 ``features``, each a process, note when they have what. The recording's first channel is a ramp of
 the packet's number: each frame says itself which instant of the wire it is of. A liblsl outlet and
 an inlet, processes too, push and pull 250 samples a second meanwhile.
+
+Two pairs of rows are of the same thing: what was handed over until somebody has it ("push to pull",
+"the port to a client"), and an instant at which something was to be sent until somebody has it
+("the instant of the push to pull", "due time to a client"), with the sender's own waiting for a
+processor.
 """
 
 from __future__ import annotations
@@ -135,7 +140,7 @@ def measure(seconds: float) -> Run:
             live.call("journal.start", path=str(journal))
             live.call("ledger", window="latency")
             outlet.send("go")
-            pushed = outlet.recv()
+            due_s, pushed = outlet.recv()
             ledger = live.call("ledger", window="latency")
             live.call("journal.stop")
             begun_ns, ended_ns = round(pushed[0] * 1e9), round(pushed[-1] * 1e9)
@@ -155,6 +160,7 @@ def measure(seconds: float) -> Run:
     features = features[(features[:, 0] >= begun_ns) & (features[:, 0] < ended_ns)]
     latencies = {
         "liblsl: push to pull": (pulled - pushed) * 1e3,
+        "liblsl: the instant of the push to pull": (pulled - due_s) * 1e3,
         "wire to native ring": _to_ring(left_ns, came),
         **_of_frames(left_ns, frames, wait_ms),
         "newest sample to features published": (features[:, 1] - features[:, 0]) * 1e-6,
@@ -212,6 +218,7 @@ def _of_frames(
         "wire to the frame at a client": (had_ns - wire_ns) * 1e-6,
         "the same, beyond delay and hold_ms": (had_ns - wire_ns) * 1e-6 - wait_ms,
         "due time to the port": age_us * 1e-3 - wait_ms,
+        "the port to a client": (had_ns - t_ns) * 1e-6 - age_us * 1e-3,
         "due time to a client": (had_ns - due_ns) * 1e-6,
     }
 

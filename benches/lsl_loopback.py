@@ -34,6 +34,7 @@ LOOK_S = 0.0001
 
 
 def _outlet(ends: Connection, seconds: float) -> None:
+    """When each sample was to be pushed, and when it was: [2, n]."""
     import pylsl
     from pylsl.util import set_config_content
 
@@ -44,11 +45,12 @@ def _outlet(ends: Connection, seconds: float) -> None:
     ends.recv()
     pushed = np.zeros(round(seconds * RATE_HZ))
     start_s = time.monotonic()
+    due_s = start_s + np.arange(len(pushed)) / RATE_HZ
     for n in range(len(pushed)):
         time.sleep(max(0.0, start_s + n / RATE_HZ - time.monotonic()))
         pushed[n] = time.monotonic()
         outlet.push_sample([float(n)])
-    ends.send(pushed)
+    ends.send(np.array([due_s, pushed]))
     ends.recv()
 
 
@@ -98,7 +100,7 @@ def inwards(seconds: float) -> dict[str, NDArray[np.float64]]:
                 seen.append((time.monotonic(), newest))
                 last = newest
             time.sleep(LOOK_S)
-        pushed = outlet.recv()
+        _, pushed = outlet.recv()
         _, pulled = bare.recv()
         outlet.send("enough")
         ring = device.driver.intake.ring

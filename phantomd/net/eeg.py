@@ -35,7 +35,7 @@ class Grid(Protocol):
 
 class EegPort(ThreadedPort):
     """The stream of ``slot``. The tick is to write ``tick_fd``; ``loop_fd`` is written when its
-    frames are out and the loop has use for that. ``changing`` goes around a change of the slot's grid."""
+    frames are out and the loop has use for that. ``changing`` goes around a change of the grid."""
 
     def __init__(
         self,
