@@ -26,6 +26,7 @@ from phantomd.signal.window import ARTIFACT, FILLING, REJECTED, TIMED_OUT, Windo
 
 #: DESIGN.md: from the arrival of a window's last sample to its intent.
 WINDOW_DEADLINE_NS = 25_000_000
+_NO_TIME = -(2**63)
 
 
 @dataclass(slots=True)
@@ -94,10 +95,14 @@ class WindowStage:
         records, reader.next, lost = take_windows(reader.ring, reader.next)
         self.lost += lost
         for record in records:
-            _, _, _, samples = read_signal(reader.signal, record[5], record[6])
-            self._hand_on(reader, Window(record, reader.layout, samples), now_ns)
+            _, t_ns, _, samples = read_signal(reader.signal, record[5], record[6])
+            window = Window(record, reader.layout, samples)
+            timed = len(t_ns) > 0 and t_ns[-1] != _NO_TIME
+            self._hand_on(reader, window, int(t_ns[-1]) if timed else window.end_ns, now_ns)
 
-    def _hand_on(self, reader: _Reader, window: Window, now_ns: int) -> None:
+    def _hand_on(self, reader: _Reader, window: Window, newest_ns: int, now_ns: int) -> None:
+        """``newest_ns``: the instant of its newest sample; it is closed up to a sample's period
+        before it ends."""
         features: dict[str, float | None] = {}
         for measure in (*reader.measures, *self._extra):
             for name, value in measure(window).items():
@@ -131,7 +136,7 @@ class WindowStage:
         late_ns = 0 if done.arrival_ns is None else now_ns - done.arrival_ns
         if self._lateness is not None and done.arrival_ns is not None:
             self._lateness.add(late_ns)
-        self._publish("features", done.end_ns, done.data(), late_ns > WINDOW_DEADLINE_NS)
+        self._publish("features", newest_ns, done.data(), late_ns > WINDOW_DEADLINE_NS)
         for call in self._listeners:
             call(done, window)
 

@@ -267,7 +267,11 @@ def test_new_settings_leave_no_window_out():
 def test_messages_carry_the_window_and_its_instant(quiet):
     stream, t_ns, data, late = quiet.said[-1]
     assert stream == "features" and not late
-    assert t_ns == data["window"]["end_ns"] == quiet.windows[-1][1].end_ns
+    newest = quiet.windows[-1][1]
+    assert data["window"]["end_ns"] == newest.end_ns
+    _, times, _, _ = read_signal(quiet.slot.signal, *newest.native)
+    assert t_ns == times[-1], "of the newest sample"
+    assert newest.end_ns - PERIOD_NS - 100_000 <= t_ns < newest.end_ns
     assert data["window"]["arrival_ns"] == quiet.windows[-1][0].arrival_ns
     assert set(data) == {
         "device_id",
