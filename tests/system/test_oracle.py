@@ -129,13 +129,24 @@ def test_five_seconds_without_a_headset_reset_to_the_baseline_and_alert_once(
     run(go())
 
 
-def test_a_board_that_says_nothing_for_two_seconds_is_no_signal(run, daemon_at):
+class Mute(CytonEmulator):
+    """Its packets vanish while it is ``mute``."""
+
+    mute = False
+
+    def _transmit(self, data: bytes) -> bool:
+        return self.mute or super()._transmit(data)
+
+
+def test_a_board_that_says_nothing_is_no_signal(run, daemon_at):
     async def go():
-        with emulator(faults="silence@1.5..3.5") as board:
+        with Mute(REST_UV, at_end="loop") as board:
             async with daemon_at(f'devices=["cyton:{board.path}"]') as daemon:
                 (focus,) = await ports(daemon, "focus")
                 await until(focus, is_value)
+                board.mute = True
                 await until(focus, because("no-signal"))
+                board.mute = False
                 await until(focus, is_value)
 
     run(go())
