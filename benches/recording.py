@@ -51,6 +51,8 @@ class Comparison:
     n_frames: int
     n_missing_inside: int
     at_told_instants: Array
+    #: Of each frame, of what lies about it: how far its timestamp is from the usual offset.
+    moved_us: Array
 
     @property
     def error_percent(self) -> Array:
@@ -63,6 +65,12 @@ class Comparison:
         """The same, each quarter second at the instants that its timestamps are really at: what is
         left is the signal path. The timestamps' own error is ``drift_us``."""
         return self._percent(self.values - self.at_told_instants)
+
+    def calm_error_percent(self, within_us: float) -> Array:
+        """The same, of the frames whose timestamps are about as usual. Where a host that stands
+        still moves the clock within a quarter second, no one shift fits it."""
+        calm = np.abs(self.moved_us) < within_us
+        return self._percent((self.values - self.at_told_instants)[calm])
 
     def _percent(self, difference: Array) -> Array:
         from scipy.signal import butter, sosfiltfilt
@@ -145,7 +153,8 @@ def compare(file: Path, frames: Array, t0_ns: int, labels: tuple[str, ...]) -> C
     since_s = (frames["t_ns"] - frames["t_ns"][0]) * 1e-9
     _, drift = _shifts(apart, slope, since_s, 1.0)
     middles, quarters = _shifts(apart, slope, since_s, 0.25)
-    told, _ = at(fine, place + offset + np.interp(since_s, middles, quarters))
+    shifts = np.interp(since_s, middles, quarters)
+    told, _ = at(fine, place + offset + shifts)
     return Comparison(
         (frames["t_ns"] - t0_ns) * 1e-9,
         frames["values"].astype(float),
@@ -156,6 +165,7 @@ def compare(file: Path, frames: Array, t0_ns: int, labels: tuple[str, ...]) -> C
         len(frames),
         n_missing,
         told,
+        (np.median(shifts) - shifts) * to_us,
     )
 
 

@@ -247,6 +247,8 @@ def test_a_jittered_drifting_outlet_is_timed_right_also_after_a_loss(name):
         outlet.say()
         truth = outlet.hear()
         number, stamps = _pull(raw, n)
+        # In float32, as it comes, a time since the host's start has milliseconds.
+        number = number.astype(float)
         stamps = stamps + raw.time_correction(WAIT_S)
         _, dejittered = _pull(theirs, n)
     true_s = truth["start_s"] + number / truth["rate_hz"]
