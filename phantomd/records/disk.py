@@ -120,22 +120,23 @@ class Disk:
         self.rows, self.inexact = self._triplet.rows, self._triplet.inexact
 
     def _write_run(self, block: Block, begin: int, end: int) -> None:
-        """Samples whose indices follow each other."""
+        """Samples whose indices follow each other. A loss is marked before its rows are there: no
+        kill may leave rows of a bridge that nothing tells from samples."""
         first = int(block.index[begin])
         if first > self._next:  # gone before anybody saw them
-            self._triplet.append_lost(first - self._next)
             self._tell_gap(self._next, first - self._next, b"")
+            self._triplet.append_lost(first - self._next)
         flags, values = block.flags[begin:end], block.values[begin:end]
         lost = (flags & LOST) > 0
         bridged = (flags & BRIDGED) > 0
-        self._triplet.append(values, lost)
-        self._next = first + len(flags)
-        times = block.t_ns[begin:end].astype("<i8").tobytes()
-        self._triplet.note(encode(Samples(first, times, flags.astype(np.uint8).tobytes())))
         for at, n in _stretches(lost.astype(np.int8) + bridged):
             bridge = values[at : at + n, : self._n_channels] if bridged[at] else None
             kept = b"" if bridge is None else bridge.astype("<f8").tobytes()
             self._tell_gap(first + at, n, kept)
+        self._triplet.append(values, lost)
+        self._next = first + len(flags)
+        times = block.t_ns[begin:end].astype("<i8").tobytes()
+        self._triplet.note(encode(Samples(first, times, flags.astype(np.uint8).tobytes())))
         for at in np.flatnonzero(flags & RESET).tolist():
             if first + at > self._first:
                 self._triplet.mark_segment(first + at - self._first)

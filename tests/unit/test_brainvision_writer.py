@@ -145,6 +145,50 @@ def test_losses_markers_and_segments_stand_where_they_were(tmp_path):
     assert (disk.rows, disk.inexact, disk.error) == (110, 0, None)
 
 
+def test_wherever_a_kill_cuts_no_bridge_is_taken_for_samples(tmp_path, monkeypatch):
+    """After so many bytes nothing more reaches any file, as when the process is gone."""
+    import phantomd.records.brainvision as module
+
+    x, flags = signal(60), np.zeros(60)
+    flags[20:23] = flags[40:45] = LOST | BRIDGED
+    write, left = module.os.write, 0
+
+    def cut(fd: int, data: memoryview) -> int:
+        nonlocal left
+        some = min(left, len(data))
+        if file is not None and fd == file._vmrk and some < len(data):
+            some = left = 0  # a line lies within a page: the kernel writes all of it, or nothing
+        left -= some
+        if some:
+            write(fd, data[:some])
+        return len(data)
+
+    file = None
+    monkeypatch.setattr(module.os, "write", cut)
+    lengths = set()
+    for budget in range(0, 1400, 17):
+        directory = tmp_path / str(budget)
+        directory.mkdir()
+        left = 10**6
+        file = triplet(directory, Channel("C3"), Channel("C4"))
+        disk = Disk(file, 0, 2)
+        assert disk.put(block(0, x[:10]))
+        while disk.rows < 10:  # with the header, which appears whole or not at all
+            assert not disk.join(0.001)
+        left = budget
+        assert disk.put(block(10, x[10:], flags[10:], end="stopped"))
+        assert disk.join(10)
+        raw = of_mne(directory)
+        lengths.add(raw.n_times)
+        marked = np.zeros(raw.n_times, bool)
+        for one in raw.annotations:
+            if str(one["description"]).startswith("Bad Interval"):
+                begin = round(one["onset"] * RATE_HZ)
+                marked[begin : begin + round(one["duration"] * RATE_HZ)] = True
+        assert (marked == (flags[: raw.n_times] > 0)).all()
+    assert min(lengths) == 10 and max(lengths) == 60 and len(lengths) > 10
+
+
 def test_a_disk_that_is_full_ends_it_with_whole_rows(tmp_path, monkeypatch):
     """The kernel refuses in the middle of a row."""
     import phantomd.records.brainvision as module
