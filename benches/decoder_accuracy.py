@@ -6,7 +6,8 @@ are), on five chronological folds, and through the port: the recording is import
 its last fifth, and the decoder is a client on a socket that reads packets and answers them. The
 port's clock is virtual there, so that minutes take seconds; the code is that of the live one.
 `--live SECONDS` plays as much of it against a daemon, in real time. `--stress` plays the embedded
-dataset at every level.
+dataset at every level; `--trained-under-stress` says what is still in its counts there, to a
+decoder that was fitted to counts of the same level.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from phantomd.gauntlet.importing import import_file
 from phantomd.gauntlet.play import Play, played
 from phantomd.gauntlet.player import Player, fit, split_bin
 from phantomd.gauntlet.score import LEVELS, robustness, score
+from phantomd.gauntlet.stress import LEVELS as FAULTS
 from phantomd.gauntlet.stress import StressConfig, compiled
 from phantomd.gauntlet.synthetic import synthetic
 
@@ -86,9 +88,13 @@ def main() -> None:
     parser.add_argument("--no-folds", action="store_true")
     parser.add_argument("--live", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--stress", action="store_true")
+    parser.add_argument("--trained-under-stress", action="store_true")
     options = parser.parse_args()
     if options.stress:
         under_stress(options.decoders)
+        return
+    if options.trained_under_stress:
+        trained_under_stress(options.decoders)
         return
     data = recording()
     if options.live:
@@ -205,6 +211,28 @@ def under_stress(names: list[str]) -> None:
         )
         print(*rows[-1], file=sys.stderr, flush=True)
     print(table(("decoder", *LEVELS, "robustness", "hits", "position accuracy"), rows))
+
+
+def trained_under_stress(names: list[str]) -> None:
+    """Velocity R² (as in the score) of the last fifth, one stretch of stress over everything."""
+    data = synthetic()
+    cut = split_bin(data)
+    truth = data.kinematics[cut:, 2:4].astype(np.float64)
+    rows: dict[str, list[str]] = {name: [] for name in names}
+    for level in LEVELS:
+        stress = compiled(StressConfig(seed=SEED, **FAULTS[level]), data.n_units, data)
+        counts = data.counts.astype(np.uint16)
+        if stress is not None:
+            bins = enumerate(counts)
+            counts = np.stack([stress.counts(i, i * data.bin_s, row) for i, row in bins])
+        for name in names:
+            decoder = make(name).fit(counts[:cut], data.kinematics[:cut], data.bin_s)
+            decoder.reset()
+            said = np.array([decoder.decode(row)[:2] for row in counts[cut:]])
+            error, spread = (said - truth) ** 2, (truth - truth.mean(axis=0)) ** 2
+            rows[name].append(f"{1 - error.sum() / spread.sum():.3f}")
+            print(level, name, rows[name][-1], file=sys.stderr, flush=True)
+    print(table(("decoder", *LEVELS), [(f"`{name}`", *row) for name, row in rows.items()]))
 
 
 def live(data: Dataset, names: list[str], seconds: float) -> None:

@@ -44,7 +44,7 @@ class LiveDaemon:
 
 
 @contextlib.contextmanager
-def daemon(*arguments: str, within_s: float = 10.0) -> Iterator[LiveDaemon]:
+def daemon(*arguments: str, within_s: float = 60.0) -> Iterator[LiveDaemon]:
     """Runs phantomd until the block ends; ready when it says so."""
     with tempfile.TemporaryDirectory(prefix="phantomd-bench-") as directory:
         control_path = Path(directory) / "control.sock"
@@ -59,7 +59,9 @@ def daemon(*arguments: str, within_s: float = 10.0) -> Iterator[LiveDaemon]:
             deadline_s = time.monotonic() + within_s
             while not _ready(live):
                 if process.poll() is not None or time.monotonic() > deadline_s:
-                    raise RuntimeError(f"phantomd did not get ready: {command}")
+                    raise RuntimeError(
+                        f"phantomd did not get ready (exit status {process.poll()}): {command}"
+                    )
                 time.sleep(0.02)
             yield live
         finally:
@@ -68,11 +70,11 @@ def daemon(*arguments: str, within_s: float = 10.0) -> Iterator[LiveDaemon]:
 
 
 def free_base_port() -> int:
-    """A base port whose next twelve are free."""
-    for base in range(20_000, 60_000, 100):
+    """A base port whose next thirteen are free. Another bench at the same time begins elsewhere."""
+    for base in range(20_000 + os.getpid() % 120 * 100, 60_000, 100):
         sockets: list[socket.socket] = []
         try:
-            for port in range(base, base + 12):
+            for port in range(base, base + 13):
                 one = socket.socket()
                 sockets.append(one)
                 one.bind(("127.0.0.1", port))
