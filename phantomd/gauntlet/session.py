@@ -97,6 +97,12 @@ class Live:
         }
 
 
+def phase_ns(number: int, period_ns: int) -> int:
+    """Into the period, of the session that was made as the ``number``-th."""
+    step, rest = divmod(number * _GOLDEN % 1.0 * _PHASES, 1.0)
+    return period_ns * int(step) // _PHASES + int(rest * _APART_NS)
+
+
 class Sessions:
     """``port`` is the thread's; ``emit`` takes what is to be told on ``events``."""
 
@@ -287,14 +293,12 @@ class Sessions:
         seed: int,
         stress: StressConfig,
     ) -> Live:
-        period_ns = source.bins.bin_ns
         self._phase += 1
-        step, rest = divmod(self._phase * _GOLDEN % 1.0 * _PHASES, 1.0)
         core = Session(
             source.bins,
             spans if len(spans) else None,
             loop=loop,
-            phase_ns=period_ns * int(step) // _PHASES + int(rest * _APART_NS),
+            phase_ns=phase_ns(self._phase, source.bins.bin_ns),
             record_slots=_RECORDS if len(self) < _MANY else _RECORDS_OF_MANY,
             live=source.ring if isinstance(source, LiveSource) else None,
         )

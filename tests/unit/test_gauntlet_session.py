@@ -8,6 +8,7 @@ import pytest
 from spiking import BIN_NS, dataset, run, session, unpack, velocity
 
 from phantomd.core.gauntlet import NEVER, Session, Stress
+from phantomd.gauntlet.session import phase_ns
 from phantomd.gauntlet.stress import StressConfig
 
 WALL_NS = 1_700_000_000_000_000_000
@@ -72,6 +73,16 @@ def test_counts_of_every_width_come_through():
     wide[0] = [0, 127, 128, 255, 256, 65535]
     first = run(playing(data=replace(data, counts=wide)), 1)[0]["data"]
     assert first["spikes"]["spike_counts"] == [0, 127, 128, 255, 256, 65535]
+
+
+def test_sessions_come_in_bursts_that_are_spread_over_the_period():
+    phases = np.array([phase_ns(number, BIN_NS) for number in range(1, 1001)])
+    steps, within = np.divmod(phases, BIN_NS // 50)
+    assert np.bincount(steps, minlength=50).tolist() == pytest.approx([20] * 50, abs=1)
+    assert within.max() < 20_000
+    for step in range(50):  # one behind the other, each time
+        assert len(np.unique(within[steps == step])) == np.count_nonzero(steps == step)
+    assert max(phase_ns(number, 1_000_000) for number in range(1, 5000)) < 1_000_000
 
 
 def test_packets_come_at_their_phase_each_period():
