@@ -26,7 +26,7 @@ SPECTRUM = ["time", "noise", "fft", "fft_run", "spectrum", "spectrum_run"]
 CONNECTIVITY = ["connectivity", "connectivity_run", "synchrony", "synchrony_run"]
 INTAKE = ["time", "ring", "spsc", "journal", "intake", "pump"]
 PORT = ["peer", "post"]
-CLOCK = ["clock", "clock_line"]
+CLOCK = ["clock", "clock_line", "clock_ramp"]
 SPIKE = ["time", "sos", "spike", "spike_noise", "spike_median", "spike_run"]
 SOURCES = {
     "ring": ["ring"],

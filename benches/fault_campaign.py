@@ -54,9 +54,6 @@ SETTLED_S = 1.0
 #: A frame shows another instant than it says by at most this, then: the steps of the ramp are
 #: exact, what is left is the clock.
 RIGHT_NS = 1e6
-#: The clock takes longer for it; docs/faults.md and docs/clock.md say why.
-SLOWER_S = {"rate": 3.5}
-
 #: Where index and time begin anew, the index is placed by the time that has passed.
 PLACED_WITHIN = 3
 #: Damage that may spell a packet: an invented sample, in a place where one was due.
@@ -300,10 +297,10 @@ def _check_times(out: Outcome, sent: Sent, rig: Rig, packet_at: NDArray[np.float
         late = np.flatnonzero(after & (error_ns > RIGHT_NS))
         over_s = float(t_s[late[-1]] - end_s) if late.size else 0.0
         out.over_s[one.kind] = max(over_s, out.over_s.get(one.kind, 0.0))
-        limit_s = SLOWER_S.get(one.kind, SETTLED_S)
-        settled = (t_s >= end_s + limit_s) & (t_s < next_s)
-        worst = float(error_ns[settled].max(initial=0.0))
-        out.check(worst <= RIGHT_NS, f"{one}: {worst / 1e6:.2f} ms off {limit_s:g} s after its end")
+        worst = float(error_ns[later].max(initial=0.0))
+        out.check(
+            worst <= RIGHT_NS, f"{one}: {worst / 1e6:.2f} ms off {SETTLED_S:g} s after its end"
+        )
     most = float(error_ns[t_s > 1.0].max(initial=0.0))
     out.check(most < 200e6, f"a frame is {most / 1e6:.0f} ms off")
 

@@ -197,6 +197,40 @@ static int end_block(struct pd_clock *clock, double x)
     return event;
 }
 
+/* The rate has stepped: history begins anew with the newest `count` points of the ramp. What the
+ * block that is being filled has seen of the old rate is forgotten. */
+static int follow_ramp(struct pd_clock *clock, int count, int is_new, double x)
+{
+    const struct pd_clock_ramp *ramp = &clock->ramp;
+    double old_y_ns = pd_clock_line_at(clock, x), old_slope = clock->slope;
+    if (is_new) clock->prior_slope = clock->slope;
+    clock->prior_sd = INFINITY;
+    clock->level = 0;
+    clock->newest_parts = 1;
+    clock->block_count = count;
+    memcpy(clock->block, ramp->point + ramp->count - count, (size_t)count * sizeof clock->block[0]);
+    clock->usual_ns = 0.0;
+    clock->usual_count = SPREAD_PRIOR;
+    clock->run = clock->recent_count = 0;
+    clock->follows += (uint64_t)is_new;
+    pd_clock_fit(clock, x);
+    clock->least.y_ns = INFINITY;
+    if (follow_line(clock, old_y_ns, old_slope, x)) return PD_CLOCK_RELOCKED;
+    return is_new ? PD_CLOCK_FOLLOWED : PD_CLOCK_NONE;
+}
+
+/* Clumps beat with the crystal: their minima may rise as a ramp does. */
+static int look_for_ramp(struct pd_clock *clock, const struct pd_clock_point *point)
+{
+    const struct pd_ramp_line line = { clock->line_x, clock->line_y_ns, clock->slope,
+                                       clock->slope_sd, clock->period_ns };
+    if (clock->clump > CLUMPED) {
+        clock->ramp.count = clock->ramp.following = 0;
+        return 0;
+    }
+    return pd_ramp_take(&clock->ramp, &line, point);
+}
+
 /* -- observations ------------------------------------------------------------ */
 
 /* Samples that came out of one read have stamps equal or microseconds apart.
@@ -288,6 +322,9 @@ int pd_clock_observe(struct pd_clock *clock, uint64_t index, int64_t arrival_ns,
     int event;
     if (clock->locked) {
         advance_readout(clock, x);
+        int followed = clock->ramp.following;
+        int ramp = look_for_ramp(clock, &point);
+        if (ramp) return follow_ramp(clock, ramp, !followed, x);
         if (span_ns < BLOCK_NS - 1.0 || samples_ns < ENOUGH * BLOCK_NS) return PD_CLOCK_NONE;
         event = end_block(clock, x);
     } else {
@@ -308,6 +345,7 @@ void pd_clock_init(struct pd_clock *clock, double rate_hz, double prior_ppm, int
     clock->prior_sd = 1e-6 * (prior_ppm > 0.0 ? prior_ppm : DEFAULT_PRIOR_PPM);
     clock->nominal_sd = clock->slope_sd = clock->prior_sd;
     clock->clump = 1.0;
+    pd_ramp_reset(&clock->ramp);
 }
 
 void pd_clock_restart(struct pd_clock *clock)
@@ -322,6 +360,7 @@ void pd_clock_restart(struct pd_clock *clock)
     clock->last_arrival_ns = -INFINITY;
     clock->in_delivery = clock->delivery_count = 0.0;
     clock->least.y_ns = INFINITY;
+    pd_ramp_reset(&clock->ramp);
 }
 
 /* -- reading ----------------------------------------------------------------- */

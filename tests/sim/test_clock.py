@@ -122,8 +122,14 @@ class RateStep:
 
 
 RATE_STEPS = [
-    *(RateStep(law, 1e4, 4.5 if "scale" in law else 2.5) for law in LAWS),
-    *(RateStep(law, -1e4, 4.5 if "scale" in law else 2.5) for law in LAWS),
+    *(RateStep(law, sign * 1e4, 1.0) for law in ("exponential", "pty") for sign in (1, -1)),
+    *(RateStep("pty", sign * 5e3, 1.0) for sign in (1, -1)),
+    *(
+        RateStep(law, sign * 1e4, 4.5 if "scale" in law else 2.5)
+        for law in LAWS
+        if law not in ("exponential", "pty")
+        for sign in (1, -1)
+    ),
     *(RateStep(law, sign * 1e3, 3.0) for law in ("exponential", "pty") for sign in (1, -1)),
     *(RateStep(law, sign * 2e2, 1.5) for law in ("exponential", "pty") for sign in (1, -1)),
 ]
@@ -141,6 +147,32 @@ def test_rate_step_is_followed_without_a_step_of_the_time(case: RateStep) -> Non
         assert settled_s(delivery, error, at_s) < case.settled_s
         assert slowest_step(delivery, error) > 0.9
         assert clock.report().steps == 0
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+@pytest.mark.parametrize("law", LAWS)
+def test_steady_arrivals_are_never_taken_for_a_step_of_the_rate(law: str, fifo: bool) -> None:
+    for jitter in (LAWS[law], spiked(LAWS[law])):
+        rng = np.random.default_rng(5)
+        clock = Clock(RATE_HZ)
+        true_s = crystal(rng, RATE_HZ, 1800.0, ppm=30.0)
+        error_ms(deliver(rng, RATE_HZ, true_s, jitter, fifo=fifo), clock)
+        assert clock.report().follows == 0
+
+
+@pytest.mark.parametrize("shift_s", [-0.1, -0.02, -0.005, -0.002, 0.002, 0.005, 0.02, 0.1])
+def test_another_delay_is_no_step_of_the_rate(shift_s: float) -> None:
+    """The rate stays what it was, within what a resampler may read."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        at_s = 30.0 + rng.random()
+        true_s = crystal(rng, RATE_HZ, 40.0, ppm=30.0)
+        delivery = deliver(rng, RATE_HZ, true_s, LAWS["pty"], shifts=((at_s, shift_s),))
+        clock = Clock(RATE_HZ)
+        for k in np.flatnonzero(true_s < at_s + 3.0):
+            clock.observe(int(delivery.index[k]), int(delivery.arrival_ns[k]))
+            if true_s[k] > at_s:
+                assert clock.report().rate_hz == pytest.approx(RATE_HZ, rel=1e-3)
 
 
 @pytest.mark.parametrize("ppm", [200.0, -200.0])
