@@ -20,6 +20,8 @@
  * connection gets what was published until there, and ends; who joins afterwards
  * gets the new header.
  *
+ * The first order is a switch.
+ *
  * Memory is the caller's: structure, queues, connections, and the grid rings, each
  * until the switch that takes it away has been carried out.
  */
