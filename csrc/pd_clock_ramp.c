@@ -77,7 +77,8 @@ static int leaves(const struct pd_clock_ramp *ramp, const struct pd_ramp_line *l
     for (int i = 0; i < n; i++)
         if (fabs(y[i] - mean_y - change * (u[i] - mean_u)) > off_ns) return 0;
     double start_ns = mean_y - change * mean_u;
-    double about_ns = fmax(START_SD * sqrt(ramp->usual_var), START_NS) + 0.5 * rise_ns / (n - 1);
+    /* It may have left the line just before its first point, or just behind it. */
+    double about_ns = fmax(START_SD * sqrt(ramp->usual_var), START_NS) + 1.2 * rise_ns / (n - 1);
     return fabs(start_ns) <= about_ns;
 }
 
