@@ -11,15 +11,20 @@
 #define WORK_DEADLINE_NS (2 * PD_NS_PER_MS)
 #define SAY_LATE_EVERY_NS PD_NS_PER_S
 
+void pd_engine_begin(struct pd_engine *engine, int64_t grid_t0_ns)
+{
+    engine->state.grid_t0_ns = grid_t0_ns;
+    engine->state.beat_ns = grid_t0_ns + PD_BEAT_NS;
+    engine->state.late_said_ns = grid_t0_ns;
+}
+
 int pd_engine_init(struct pd_engine *engine, struct pd_ring *events, int64_t grid_t0_ns)
 {
     if (events->words != PD_EVENT_WORDS) return -EINVAL;
     memset(engine, 0, sizeof *engine);
     engine->events = events;
-    engine->state.grid_t0_ns = grid_t0_ns;
     engine->state.wake_ns = PD_NO_TIME;
-    engine->state.beat_ns = grid_t0_ns + PD_BEAT_NS;
-    engine->state.late_said_ns = grid_t0_ns;
+    pd_engine_begin(engine, grid_t0_ns);
     pd_hist_init(&engine->tick, LATE_DEADLINE_NS);
     pd_hist_init(&engine->beat, BEAT_DEADLINE_NS);
     pd_hist_init(&engine->work, WORK_DEADLINE_NS);

@@ -62,6 +62,9 @@ struct pd_engine {
 /* `events` has PD_EVENT_WORDS words. */
 int pd_engine_init(struct pd_engine *engine, struct pd_ring *events, int64_t grid_t0_ns);
 
+/* Before the first step: the grid begins then, and not when the engine was made. */
+void pd_engine_begin(struct pd_engine *engine, int64_t grid_t0_ns);
+
 /* Returns the old plan (NULL at first). */
 struct pd_plan *pd_engine_swap(struct pd_engine *engine, struct pd_plan *plan);
 

@@ -152,7 +152,7 @@ class Daemon:
             lambda: self.engine.slots[0],
             self.stages.oracle,
             lambda: self.config,
-            self.engine.core.grid_t0_ns,
+            lambda: self.engine.core.grid_t0_ns,
             self.emit,
         )
         self.stages.windows.listen(self.recorder.hear)
@@ -264,6 +264,7 @@ class Daemon:
 
     async def _start_tick(self) -> None:
         try:
+            self.engine.core.begin(now_ns())  # frames from before would be born late
             self.engine.start(self._eeg.tick_fd)
             self._lag = LoopLag(asyncio.get_running_loop(), self._loop_lag)
             self._lag.start()

@@ -107,6 +107,7 @@ cdef extern from "pd_engine.h" nogil:
         int running
         int promote_error
     int pd_engine_init(pd_engine *engine, pd_ring *events, int64_t grid_t0_ns)
+    void pd_engine_begin(pd_engine *engine, int64_t grid_t0_ns)
     pd_plan *pd_engine_swap(pd_engine *engine, pd_plan *plan)
     int64_t pd_engine_step(pd_engine *engine, int64_t now_ns, const uint64_t *limits, int *news)
     int pd_engine_start(pd_engine *engine, int notify_fd, int priority, int cpu)

@@ -115,6 +115,8 @@ class Engine:
 
         ``limits``: for each source the native index to stop before (replay); None: all there is.
         """
+    def begin(self, grid_t0_ns: int) -> None:
+        """The grid begins then, and not when this was made. RuntimeError after the first step."""
     def start(self, notify_fd: int, *, priority: int = 70, cpu: int = -1) -> None:
         """Starts the tick thread; ``notify_fd`` is an eventfd that it tells of news. OSError."""
     def stop(self) -> None:

@@ -240,6 +240,11 @@ cdef class Engine:
             wake_ns = pd_engine_step(self.engine, now_ns, until, &news)
         return wake_ns
 
+    def begin(self, int64_t grid_t0_ns):
+        if self.threaded or self.engine.steps:
+            raise RuntimeError("the grid has begun already")
+        pd_engine_begin(self.engine, grid_t0_ns)
+
     def start(self, int notify_fd, *, int priority=70, int cpu=-1):
         if self.threaded:
             raise RuntimeError("the tick thread is running already")

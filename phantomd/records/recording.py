@@ -102,7 +102,7 @@ class Recorder:
         slot: Callable[[], Slot],
         oracle: OracleStage,
         config: Callable[[], Config],
-        grid_t0_ns: int,
+        grid_t0_ns: Callable[[], int],
         emit: Emit,
     ) -> None:
         self._slot = slot
@@ -336,7 +336,7 @@ class Recorder:
             config=config,
             first=first,
             begun=analysis.begun,
-            grid_t0_ns=self._grid_t0_ns,
+            grid_t0_ns=self._grid_t0_ns(),
             due_after_ns=self._due_after_ns(slot),
         )
         stem = self._name or time.strftime("%Y%m%d_%H%M%S")

@@ -164,6 +164,23 @@ def test_a_loss_that_the_old_plan_told_is_not_told_again() -> None:
     assert kinds(engine).count(TickEvent.GAP) == 1
 
 
+def test_a_grid_that_begins_later_than_it_was_made_has_no_late_frames() -> None:
+    """A daemon takes its time from its making to its first step."""
+    engine = core.Engine(T0_NS)
+    grid = Ring(core.grid_words(8), 64)
+    engine.set_plan([make_idle(8, grid, engine.events, 0, GridConfig(hold_ms=0.0))])
+    engine.begin(T0_NS + S)
+    at_ns = T0_NS + S
+    while grid.next < 3:
+        at_ns = engine.step(at_ns)
+    frames = core.GridReader(grid, deadline_ns=0).frames(0, 3)
+    assert engine.grid_t0_ns == T0_NS + S
+    assert [int(t_ns) for t_ns in frames["t_ns"]] == [T0_NS + S + k * GRID_NS for k in range(3)]
+    assert engine.beats_skipped == 0
+    with pytest.raises(RuntimeError, match="begun"):
+        engine.begin(T0_NS)
+
+
 # -- the reader ------------------------------------------------------------------------------------
 
 
