@@ -189,13 +189,16 @@ static void prefetch_later(const struct pd_port *port, const struct epoll_event 
     pd_session_prefetch(port->sessions[port->connections[next].session].session);
 }
 
+/* Commands come last: a connection that one of them makes may have the number of one that has
+ * just left, and what the kernel told of that is not for it. */
 static void serve_ready(struct pd_port *port, const struct epoll_event *ready, int n)
 {
+    int ordered = 0;
     for (int i = 0; i < n; i++) {
         uint32_t number = ready[i].data.u32;
         prefetch_later(port, ready, i, n);
         if (number == WAKE) {
-            take_commands(port);
+            ordered = 1;
             continue;
         }
         struct pd_connection *c = &port->connections[number];
@@ -205,6 +208,7 @@ static void serve_ready(struct pd_port *port, const struct epoll_event *ready, i
         if (c->peer.fd >= 0 && what & (EPOLLERR | EPOLLHUP)) pd_port_leave(port, number, PD_LEFT_GONE);
         if (port->virtual_ns == PD_NO_TIME) pd_port_serve_due(port);
     }
+    if (ordered) take_commands(port);
 }
 
 int64_t pd_port_step(struct pd_port *port, int64_t now_ns, int64_t wall_offset_ns)
