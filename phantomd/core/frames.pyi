@@ -13,8 +13,9 @@ class Frames:
     ``switch`` on.
 
     ``notify_fd``: an eventfd that is written when there is news; ``loop_fd``: one that is written
-    when the tick has been, its frames are out, and the loop has use for it (``loop_from``). ``lateness`` gets each frame's; over
-    ``deadline_ns`` it is LATE. OSError when the system has no descriptors left.
+    when the tick has been, its frames are out, and the loop has use for it (``loop_from``).
+    ``lateness`` gets each frame's; over ``deadline_ns`` it is LATE. OSError when the system has no
+    descriptors left.
     """
 
     def __init__(

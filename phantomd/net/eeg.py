@@ -83,14 +83,7 @@ class EegPort(ThreadedPort):
         return StreamStatus(len(self._sockets), self.core.published, self.core.dropped)
 
     def degraded(self) -> list[str]:
-        notes = []
-        if self.core.promote_error:
-            why = refused(
-                f"SCHED_FIFO {self._priority} for the frames",
-                self.core.promote_error,
-                "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
-            )
-            notes.append(f"frames-priority: {why}")
+        notes = self._priority_notes("frames", "the frames")
         if self.core.lock_error:
             why = refused(
                 "locking memory",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -100,10 +99,13 @@ class SpikesPort(ThreadedPort):
         return self.core.loops
 
     def degraded(self) -> list[str]:
-        error = self.core.promote_error
-        if not error:
-            return []
-        return [f"spikes: no real-time priority ({os.strerror(error)}): packets may come late"]
+        notes = self._priority_notes("spikes", "the sessions")
+        if self.core.untold:
+            notes.append(
+                f"spikes-news: {self.core.untold} lines about sessions found no room, the event "
+                "loop was kept too long: `phantomctl ledger` says by what"
+            )
+        return notes
 
     # -- life --------------------------------------------------------------------------------------
 

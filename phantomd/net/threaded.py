@@ -15,6 +15,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
+from phantomd.engine.engine import refused
 from phantomd.engine.orders import Ordered, Orders
 from phantomd.net.listen import Farewells, Listener, listening, prepare
 
@@ -37,6 +38,8 @@ class Core(Ordered, Protocol):
 
     def start(self, priority: int = 0, cpu: int = -1) -> None: ...
     def stop(self) -> None: ...
+    @property
+    def promote_error(self) -> int: ...
 
 
 class ThreadedPort:
@@ -116,6 +119,17 @@ class ThreadedPort:
         self._loop.remove_reader(self._notify_fd)
         os.close(self._notify_fd)
         await self._farewells.finish(flush_s)
+
+    def _priority_notes(self, name: str, whose: str) -> list[str]:
+        """For ``status``: that the thread has not the priority that it was to have."""
+        if not self._core.promote_error:
+            return []
+        why = refused(
+            f"SCHED_FIFO {self._priority} for {whose}",
+            self._core.promote_error,
+            "give LimitRTPRIO=99 (systemd) or an rtprio limit; see docs/realtime.md",
+        )
+        return [f"{name}-priority: {why}"]
 
     # -- arriving and leaving ----------------------------------------------------------------------
 

@@ -178,6 +178,8 @@ def test_refused_priority_is_degraded_and_it_streams(tmp_path):
     assert len(ticks) == 1
     assert "SCHED_FIFO 70" in ticks[0] and "LimitRTPRIO" in ticks[0]
     assert any(line.startswith("intake-priority: ") for line in degraded)
+    for name in ("frames-priority: ", "spikes-priority: "):
+        assert any(line.startswith(name) and "LimitRTPRIO" in line for line in degraded)
 
 
 def test_a_state_directory_that_can_not_be_written_is_degraded_and_it_streams(tmp_path):

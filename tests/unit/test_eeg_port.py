@@ -373,12 +373,11 @@ def test_closing_does_not_wait_for_those_who_do_not_read(served):
 
 def test_what_the_system_refused_is_told_with_what_to_do(served):
     assert served.port.degraded() == [] or "frames-" in served.port.degraded()[0]
-    served.port.core, core = (
-        SimpleNamespace(promote_error=errno.EPERM, lock_error=errno.ENOMEM),
-        served.port.core,
-    )
+    core = served.port.core
+    refusing = SimpleNamespace(promote_error=errno.EPERM, lock_error=errno.ENOMEM)
+    served.port.core = served.port._core = refusing
     priority, memory = served.port.degraded()
-    served.port.core = core
+    served.port.core = served.port._core = core
     assert priority.startswith("frames-priority") and "LimitRTPRIO" in priority
     assert memory.startswith("frames-memory") and "LimitMEMLOCK" in memory
 
